@@ -1,0 +1,19 @@
+//! The kernel's edge: the only crate of hull that may hold `unsafe` code.
+//!
+//! What rustix offers safely is used from rustix directly by everyone; this crate adds the calls
+//! that rustix lacks (one function a call), the error type that names a failed call like a line
+//! of strace, the switch that fakes a missing call ([`knob`]), and the recorder behind
+//! `--explain` ([`trace`]).
+//!
+//! Invariant: no policy lives here. A function makes one system call, with checked arguments.
+
+#![allow(unsafe_code)]
+
+mod error;
+pub mod knob;
+pub mod process;
+pub mod seal;
+pub mod trace;
+
+pub use error::{Context, Error, Result};
+pub use rustix::io::Errno;

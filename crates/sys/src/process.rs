@@ -1,0 +1,139 @@
+//! Processes: clone3, close_range, and the calls of a task about itself that rustix lacks.
+
+use std::ffi::CStr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+use crate::{Error, Result, knob};
+
+/// What [`clone3`] is asked for.
+#[derive(Debug, Default)]
+pub struct CloneArgs<'fd> {
+    /// CLONE_NEW… flags and CLONE_PARENT.
+    pub flags: u64,
+    /// Place the child in this cgroup v2 directory.
+    pub cgroup: Option<BorrowedFd<'fd>>,
+}
+
+/// The two sides of a clone.
+#[derive(Debug)]
+pub enum Cloned {
+    /// In the child.
+    Child,
+    /// In the parent: the child's pid and a pidfd for it.
+    Parent {
+        /// In the caller's pid namespace.
+        pid: Pid,
+        /// Close-on-exec.
+        pidfd: OwnedFd,
+    },
+}
+
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+/// CLONE_PARENT of clone(2): the child becomes a sibling.
+pub const CLONE_PARENT: u64 = 0x8000;
+
+/// `struct clone_args` of linux/sched.h, version 2.
+#[repr(C)]
+#[derive(Default)]
+struct RawCloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// fork(2) with namespaces, a pidfd, and a cgroup: clone3(2) without shared memory.
+///
+/// Must only be called by a single-threaded process: the child goes on with a copy of the heap,
+/// and a lock held by another thread would stay locked in it for ever.
+///
+/// # Errors
+/// clone3(2)'s; ENOSYS also where [`knob`] fakes it.
+pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
+    let describe = || format!("flags={:#x}, cgroup={:?}", args.flags, args.cgroup);
+    knob::check("clone3").map_err(|e| Error::new("clone3", describe(), e))?;
+    let mut pidfd: i32 = -1;
+    let mut raw = RawCloneArgs {
+        flags: args.flags | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd) as u64,
+        // CLONE_PARENT takes the exit signal from the parent's own creation.
+        exit_signal: if args.flags & CLONE_PARENT == 0 {
+            libc::SIGCHLD as u64
+        } else {
+            0
+        },
+        ..RawCloneArgs::default()
+    };
+    if let Some(cgroup) = args.cgroup {
+        raw.flags |= CLONE_INTO_CGROUP;
+        raw.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(u64::MAX);
+    }
+    // SAFETY: `raw` is a valid clone_args that outlives the call, `pidfd` is writable, and
+    // without CLONE_VM and with stack 0 the child runs on a copy of this stack, like after fork.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut raw, size_of::<RawCloneArgs>()) };
+    match pid {
+        0 => Ok(Cloned::Child),
+        -1 => Err(Error::new("clone3", describe(), last_errno())),
+        pid => {
+            // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
+            let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pid = pid.ok_or_else(|| Error::new("clone3", describe(), Errno::RANGE))?;
+            Ok(Cloned::Parent { pid, pidfd })
+        }
+    }
+}
+
+/// close_range(2) from `first` upwards; with `only_mark`, sets close-on-exec instead.
+///
+/// # Errors
+/// close_range(2)'s; ENOSYS also where [`knob`] fakes it.
+pub fn close_range_from(first: u32, only_mark: bool) -> Result<()> {
+    let flags = if only_mark {
+        libc::CLOSE_RANGE_CLOEXEC
+    } else {
+        0
+    };
+    let describe = || format!("{first}, ~0, {flags}");
+    knob::check("close_range").map_err(|e| Error::new("close_range", describe(), e))?;
+    // SAFETY: takes integers only; descriptors owned by Rust values are not used afterwards
+    // because callers are about to exec, or only mark.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    if r == 0 {
+        Ok(())
+    } else {
+        Err(Error::new("close_range", describe(), last_errno()))
+    }
+}
+
+/// execve(2); returns only on failure.
+pub fn execve(path: &CStr, argv: &[&CStr], envp: &[&CStr]) -> Error {
+    let terminated = |words: &[&CStr]| -> Vec<*const libc::c_char> {
+        words
+            .iter()
+            .map(|w| w.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
+    };
+    let (argv, envp) = (terminated(argv), terminated(envp));
+    // SAFETY: all pointers are to NUL-terminated strings or NULL-terminated arrays of them that
+    // live until the call returns.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    Error::new("execve", format!("{path:?}"), last_errno())
+}
+
+/// The calling thread's errno.
+pub(crate) fn last_errno() -> Errno {
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
