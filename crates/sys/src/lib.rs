@@ -10,10 +10,13 @@
 #![allow(unsafe_code)]
 
 mod error;
+pub mod keyring;
 pub mod knob;
 pub mod process;
+pub mod sched;
 pub mod seal;
+pub mod signal;
 pub mod trace;
 
-pub use error::{Context, Error, Result};
+pub use error::{Context, ErrnoText, Error, Result};
 pub use rustix::io::Errno;
