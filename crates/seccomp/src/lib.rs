@@ -1,1 +1,5 @@
-//! See the workspace's ARCHITECTURE.md.
+//! Seccomp profiles: templates with conditions ([`profile`]), compiled to BPF.
+
+#![forbid(unsafe_code)]
+
+pub mod profile;
