@@ -78,7 +78,10 @@ impl Template {
             architectures.push(map.architecture.clone());
             architectures.extend(map.sub_architectures.iter().cloned());
         }
-        let rules = self.syscalls.iter().filter(|r| r.applies(native.go, capabilities));
+        let rules = self
+            .syscalls
+            .iter()
+            .filter(|r| r.applies(native.go, capabilities));
         Seccomp {
             default_action: self.default_action.clone(),
             default_errno_ret: self.default_errno_ret,
@@ -101,7 +104,8 @@ impl Template {
 impl Rule {
     fn applies(&self, arch: &str, caps: &[String]) -> bool {
         let has = |cap: &String| caps.contains(cap);
-        let right_arch = self.includes.arches.is_empty() || self.includes.arches.iter().any(|a| a == arch);
+        let right_arch =
+            self.includes.arches.is_empty() || self.includes.arches.iter().any(|a| a == arch);
         right_arch
             && self.includes.caps.iter().all(has)
             && !self.excludes.arches.iter().any(|a| a == arch)
@@ -116,11 +120,20 @@ struct Native {
 
 const fn native() -> Native {
     #[cfg(target_arch = "x86_64")]
-    return Native { oci: "SCMP_ARCH_X86_64", go: "amd64" };
+    return Native {
+        oci: "SCMP_ARCH_X86_64",
+        go: "amd64",
+    };
     #[cfg(target_arch = "aarch64")]
-    return Native { oci: "SCMP_ARCH_AARCH64", go: "arm64" };
+    return Native {
+        oci: "SCMP_ARCH_AARCH64",
+        go: "arm64",
+    };
     #[cfg(target_arch = "riscv64")]
-    return Native { oci: "SCMP_ARCH_RISCV64", go: "riscv64" };
+    return Native {
+        oci: "SCMP_ARCH_RISCV64",
+        go: "riscv64",
+    };
 }
 
 #[cfg(test)]
@@ -128,7 +141,10 @@ mod tests {
     use super::*;
 
     fn action_of(profile: &Seccomp, call: &str) -> Vec<String> {
-        let named = profile.syscalls.iter().filter(|r| r.names.iter().any(|n| n == call));
+        let named = profile
+            .syscalls
+            .iter()
+            .filter(|r| r.names.iter().any(|n| n == call));
         named.map(|r| r.action.clone()).collect()
     }
 

@@ -12,6 +12,8 @@
 mod error;
 pub mod keyring;
 pub mod knob;
+pub mod namespace;
+pub mod pidfd;
 pub mod process;
 pub mod sched;
 pub mod seal;

@@ -1,0 +1,73 @@
+//! Processes by descriptor.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::process::last_errno;
+use crate::{Context, Error, Result, knob};
+
+/// pidfd_open(2): a close-on-exec descriptor of the process.
+///
+/// # Errors
+/// pidfd_open(2)'s; ESRCH where there is no such process.
+pub fn open(pid: Pid) -> Result<OwnedFd> {
+    let describe = || pid.as_raw_nonzero().to_string();
+    knob::check("pidfd_open").map_err(|e| Error::new("pidfd_open", describe(), e))?;
+    rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open", describe)
+}
+
+/// pidfd_send_signal(2), with any signal number (rustix knows no real-time signals); 0 only
+/// checks that the process is there.
+///
+/// # Errors
+/// pidfd_send_signal(2)'s; ESRCH where the process has ended and been reaped.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let info: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: the descriptor is borrowed for the call, no siginfo is passed.
+    let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
+    if r == 0 {
+        Ok(())
+    } else {
+        let args = format!("{fd}, {signal}");
+        Err(Error::new("pidfd_send_signal", args, last_errno()))
+    }
+}
+
+/// kill(2) of one process with any signal number, for kernels without pidfd_open.
+///
+/// # Errors
+/// kill(2)'s.
+pub fn kill(pid: Pid, signal: i32) -> Result<()> {
+    let pid = pid.as_raw_nonzero().get();
+    // SAFETY: integers only.
+    if unsafe { libc::kill(pid, signal) } == 0 {
+        Ok(())
+    } else {
+        Err(Error::new("kill", format!("{pid}, {signal}"), last_errno()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_process_is_signalled_by_descriptor() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let pidfd = open(pid).unwrap();
+        send_signal(&pidfd, 0).unwrap();
+        send_signal(&pidfd, libc::SIGRTMIN() + 3).unwrap();
+        let status = child.wait().unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+        assert_eq!(signal, Some(libc::SIGRTMIN() + 3));
+        assert_eq!(send_signal(&pidfd, 0).unwrap_err().errno, Errno::SRCH);
+        assert_eq!(kill(pid, 0).unwrap_err().errno, Errno::SRCH);
+    }
+}
