@@ -9,8 +9,12 @@
 #![forbid(unsafe_code)]
 
 // The container: its record on disk and its life.
+pub mod clock;
 mod error;
 mod id;
+mod process_id;
+pub mod record;
+pub mod root;
 
 // A process of it: identity, program, terminal, hooks.
 
@@ -18,6 +22,7 @@ mod id;
 
 pub use error::{Doing, Error, ErrorKind, Result};
 pub use id::ContainerId;
+pub use process_id::ProcessId;
 
 /// Takes a warning: one line, without the program's name.
 pub type Warn<'a> = &'a mut dyn FnMut(&str);

@@ -20,6 +20,8 @@ use crate::oci::{Hook, IntelRdt, NetDevice, Resources, Seccomp, TimeOffset};
 /// Everything the runtime does for one container.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// The configuration's `ociVersion`, as it stands there.
+    pub oci_version: String,
     /// The root file system.
     pub root: RootPlan,
     /// The container's program; `None` may be created but not started.

@@ -1,0 +1,107 @@
+//! What is written down about a container: `state.json`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use spec::oci::Hook;
+
+use crate::{Error, ProcessId, Result};
+
+/// Version of the format below.
+const FORMAT: u32 = 1;
+
+/// All that later commands need to know of a container. `config.json` lies beside it, as it was
+/// at creation.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Version of this format.
+    pub format: u32,
+    /// The configuration's `ociVersion`.
+    pub oci_version: String,
+    /// The id.
+    pub id: String,
+    /// Absolute path of the bundle.
+    pub bundle: PathBuf,
+    /// Absolute path of the root file system.
+    pub rootfs: PathBuf,
+    /// When it was created, RFC 3339.
+    pub created: String,
+    /// Who created it.
+    pub owner: u32,
+    /// The process that creates it. Gone once it is created: a record with a dead creator is
+    /// what a killed `create` left.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub creator: Option<ProcessId>,
+    /// The container's first process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub init: Option<ProcessId>,
+    /// Whether its pid namespace is its own, so that the end of `init` ends all.
+    pub own_pid_namespace: bool,
+    /// The configuration's annotations.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Hooks for `start`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststart: Vec<Hook>,
+    /// Hooks for `delete`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub poststop: Vec<Hook>,
+}
+
+impl Record {
+    /// The record of a container that `creator` begins to create.
+    #[must_use]
+    pub fn new(id: String, plan: &spec::Plan, bundle: PathBuf, creator: ProcessId) -> Self {
+        use spec::plan::NamespaceKind;
+        Self {
+            format: FORMAT,
+            oci_version: plan.oci_version.clone(),
+            id,
+            bundle,
+            rootfs: plan.root.path.clone(),
+            created: crate::clock::now_rfc3339(),
+            owner: rustix::process::getuid().as_raw(),
+            creator: Some(creator),
+            init: None,
+            own_pid_namespace: plan.namespaces.is_new(NamespaceKind::Pid),
+            annotations: plan.annotations.clone(),
+            poststart: plan.hooks.poststart.clone(),
+            poststop: plan.hooks.poststop.clone(),
+        }
+    }
+
+    /// The document.
+    ///
+    /// # Errors
+    /// A path that is not UTF-8.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let what = || format!("record of {}", self.id);
+        serde_json::to_vec(self).map_err(|source| Error::Json {
+            what: what(),
+            source,
+        })
+    }
+
+    /// Reads the document; `path` is for messages.
+    ///
+    /// # Errors
+    /// Not JSON, or another format.
+    pub fn from_json(bytes: &[u8], path: &Path) -> Result<Self> {
+        let what = || path.display().to_string();
+        let record: Self = serde_json::from_slice(bytes).map_err(|source| Error::Json {
+            what: what(),
+            source,
+        })?;
+        if record.format == FORMAT {
+            Ok(record)
+        } else {
+            let format = record.format;
+            Err(Error::Invalid(format!(
+                "{}: format {format}, want {FORMAT}",
+                what()
+            )))
+        }
+    }
+}

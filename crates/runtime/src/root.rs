@@ -1,0 +1,335 @@
+//! The directory that holds one directory a container: `/run/hull/<id>/`.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use sys::{Context, Errno};
+
+use crate::record::Record;
+use crate::{ContainerId, Error, ProcessId, Result};
+
+const RECORD: &str = "state.json";
+/// Separates the parts of a nascent directory's name; no id contains it.
+const SEPARATOR: char = '@';
+
+/// The state root.
+#[derive(Debug)]
+pub struct StateRoot {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// The directory of one container.
+#[derive(Debug)]
+pub struct ContainerDir {
+    path: PathBuf,
+    dir: OwnedFd,
+}
+
+/// A directory whose maker died before it got its container's name.
+#[derive(Debug)]
+pub struct Stillborn {
+    name: String,
+    dir: ContainerDir,
+}
+
+impl StateRoot {
+    /// Opens the root; `None` if there is none.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let dir = match open_dir(rustix::fs::CWD, path) {
+            Err(e) if e.errno == Errno::NOENT => return Ok(None),
+            other => other?,
+        };
+        let path = path.to_owned();
+        Ok(Some(Self { path, dir }))
+    }
+
+    /// Opens the root, making it and its parents where missing. `sticky` sets that bit, which
+    /// keeps a user's run-time directory from being swept (XDG Base Directory Specification).
+    ///
+    /// # Errors
+    /// mkdir(2)'s, open(2)'s.
+    pub fn create(path: &Path, sticky: bool) -> Result<Self> {
+        if let Some(root) = Self::open(path)? {
+            return Ok(root);
+        }
+        let mode = 0o700;
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+        builder
+            .recursive(true)
+            .create(path)
+            .context("mkdir", || format!("{}, {mode:#o}", path.display()))?;
+        let dir = open_dir(rustix::fs::CWD, path)?;
+        if sticky {
+            rustix::fs::fchmod(&dir, Mode::RWXU | Mode::SVTX)
+                .context("fchmod", || format!("{}, 01700", path.display()))?;
+        }
+        let path = path.to_owned();
+        Ok(Self { path, dir })
+    }
+
+    /// The ids of all containers, sorted.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn ids(&self) -> Result<Vec<ContainerId>> {
+        let mut ids: Vec<ContainerId> = self
+            .names()?
+            .iter()
+            .filter_map(|name| ContainerId::new(name).ok())
+            .collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// The directory of a container; `None` if there is none.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn container(&self, id: &ContainerId) -> Result<Option<ContainerDir>> {
+        self.child(id.as_str())
+    }
+
+    /// Makes the directory of a new container, complete with its first record: it is filled under
+    /// another name and renamed, so no other process ever sees it without one. The rename decides
+    /// who gets the id.
+    ///
+    /// # Errors
+    /// [`Error::Exists`], mkdir(2)'s, rename(2)'s.
+    pub fn add(
+        &self,
+        id: &ContainerId,
+        creator: ProcessId,
+        record: &Record,
+    ) -> Result<ContainerDir> {
+        let nascent = format!(
+            "creating{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{id}",
+            creator.pid, creator.start_time
+        );
+        let path = self.path.join(&nascent);
+        rustix::fs::mkdirat(&self.dir, &nascent, Mode::RWXU)
+            .context("mkdir", || path.display().to_string())?;
+        let made = open_dir(&self.dir, Path::new(&nascent)).map_err(Error::from);
+        let made = made.and_then(|dir| {
+            let path = self.path.join(id.as_str());
+            let dir = ContainerDir { path, dir };
+            dir.write(RECORD, &record.to_json()?)?;
+            self.name_it(&nascent, id).map(|()| dir)
+        });
+        if made.is_err() {
+            // The first error is the one to report; what stays behind is swept later.
+            let _ = self
+                .child(&nascent)
+                .map(|dir| dir.map(|dir| dir.remove_as(self, &nascent)));
+        }
+        made
+    }
+
+    fn name_it(&self, nascent: &str, id: &ContainerId) -> Result<()> {
+        let renamed = rustix::fs::renameat_with(
+            &self.dir,
+            nascent,
+            &self.dir,
+            id.as_str(),
+            RenameFlags::NOREPLACE,
+        );
+        match renamed {
+            Err(Errno::EXIST) => Err(Error::Exists(id.to_string())),
+            other => Ok(other.context("renameat2", || format!("{nascent}, {id}"))?),
+        }
+    }
+
+    /// Directories whose makers died before the rename. They own nothing yet.
+    ///
+    /// # Errors
+    /// The directory or /proc cannot be read.
+    pub fn stillborn(&self) -> Result<Vec<Stillborn>> {
+        let mut found = Vec::new();
+        for name in self.names()? {
+            let Some(creator) = creator_of(&name) else {
+                continue;
+            };
+            if creator.is_alive()? {
+                continue;
+            }
+            if let Some(dir) = self.child(&name)? {
+                found.push(Stillborn { name, dir });
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a stillborn directory.
+    ///
+    /// # Errors
+    /// unlink(2)'s, rmdir(2)'s.
+    pub fn bury(&self, stillborn: &Stillborn) -> Result<()> {
+        stillborn.dir.remove_as(self, &stillborn.name)
+    }
+
+    fn child(&self, name: &str) -> Result<Option<ContainerDir>> {
+        let dir = match open_dir(&self.dir, Path::new(name)) {
+            Err(e) if e.errno == Errno::NOENT => return Ok(None),
+            other => other?,
+        };
+        let path = self.path.join(name);
+        Ok(Some(ContainerDir { path, dir }))
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let args = || self.path.display().to_string();
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&self.dir).context("getdents64", args)? {
+            let entry = entry.context("getdents64", args)?;
+            names.push(entry.file_name().to_string_lossy().into_owned());
+        }
+        names.retain(|name| name != "." && name != "..");
+        Ok(names)
+    }
+}
+
+impl ContainerDir {
+    /// For messages; everything goes through the descriptor.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The path of a file of this directory as a socket address can hold it: short, however
+    /// deep the root lies.
+    #[must_use]
+    pub fn short_path(&self, name: &str) -> PathBuf {
+        use std::os::fd::AsRawFd as _;
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.dir.as_raw_fd()))
+    }
+
+    /// Whether there is a file of this name.
+    ///
+    /// # Errors
+    /// stat(2)'s.
+    pub fn has(&self, name: &str) -> Result<bool> {
+        match rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(self.error("fstatat", name, e)),
+        }
+    }
+
+    /// Removes a file; whether there was one.
+    ///
+    /// # Errors
+    /// unlink(2)'s.
+    pub fn unlink(&self, name: &str) -> Result<bool> {
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            Err(e) => Err(self.error("unlinkat", name, e)),
+        }
+    }
+
+    /// Writes a file of mode 0600.
+    ///
+    /// # Errors
+    /// open(2)'s, write(2)'s.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| self.error("openat", name, e))?;
+        std::io::Write::write_all(&mut std::fs::File::from(file), bytes)
+            .context("write", || self.path.join(name).display().to_string())?;
+        Ok(())
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// open(2)'s, read(2)'s.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let file = rustix::fs::openat(&self.dir, name, flags, Mode::empty())
+            .map_err(|e| self.error("openat", name, e))?;
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut std::fs::File::from(file), &mut bytes)
+            .context("read", || self.path.join(name).display().to_string())?;
+        Ok(bytes)
+    }
+
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// It is missing or not ours.
+    pub fn record(&self) -> Result<Record> {
+        Record::from_json(&self.read(RECORD)?, &self.path.join(RECORD))
+    }
+
+    /// Replaces the record: readers see the old one or the new one.
+    ///
+    /// # Errors
+    /// open(2)'s, write(2)'s, rename(2)'s.
+    pub fn save(&self, record: &Record) -> Result<()> {
+        let new = "state.json.new";
+        self.write(new, &record.to_json()?)?;
+        rustix::fs::renameat(&self.dir, new, &self.dir, RECORD)
+            .context("renameat", || self.path.join(RECORD).display().to_string())?;
+        Ok(())
+    }
+
+    /// Waits for and takes the lock under which a container's state changes; it is let go with
+    /// the last descriptor of this directory.
+    ///
+    /// # Errors
+    /// flock(2)'s.
+    pub fn lock(&self) -> Result<()> {
+        rustix::fs::flock(&self.dir, rustix::fs::FlockOperation::LockExclusive)
+            .context("flock", || self.path.display().to_string())?;
+        Ok(())
+    }
+
+    /// Removes the directory with its files; one that is gone is no error.
+    ///
+    /// # Errors
+    /// unlink(2)'s, rmdir(2)'s.
+    pub fn remove(&self, root: &StateRoot, id: &ContainerId) -> Result<()> {
+        self.remove_as(root, id.as_str())
+    }
+
+    fn remove_as(&self, root: &StateRoot, name: &str) -> Result<()> {
+        let args = || self.path.display().to_string();
+        for entry in Dir::read_from(&self.dir).context("getdents64", args)? {
+            let entry = entry.context("getdents64", args)?;
+            let file = entry.file_name().to_string_lossy();
+            if file != "." && file != ".." {
+                self.unlink(&file)?;
+            }
+        }
+        match rustix::fs::unlinkat(&root.dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(sys::Error::new("rmdir", args(), e).into()),
+        }
+    }
+
+    fn error(&self, call: &'static str, name: &str, errno: Errno) -> Error {
+        sys::Error::new(call, self.path.join(name).display().to_string(), errno).into()
+    }
+}
+
+fn open_dir(at: impl std::os::fd::AsFd, path: &Path) -> sys::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(at, path, flags, Mode::empty())
+        .context("openat", || path.display().to_string())
+}
+
+fn creator_of(name: &str) -> Option<ProcessId> {
+    let mut parts = name.splitn(4, SEPARATOR);
+    (parts.next()? == "creating").then_some(())?;
+    Some(ProcessId {
+        pid: parts.next()?.parse().ok()?,
+        start_time: parts.next()?.parse().ok()?,
+    })
+}
