@@ -15,6 +15,7 @@ mod id;
 mod process_id;
 pub mod record;
 pub mod root;
+pub mod wire;
 
 // A process of it: identity, program, terminal, hooks.
 

@@ -1,0 +1,269 @@
+//! What our processes of one start say to each other: one message a packet.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::retry_on_intr;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use sys::{Context, Errno};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Longest packet; longer texts are cut.
+const MAX: usize = 16 * 1024;
+/// Most descriptors in a packet.
+const MAX_FDS: usize = 4;
+
+/// One end of a connection that keeps packets apart (SOCK_SEQPACKET, unix(7)).
+#[derive(Debug)]
+pub struct Channel(OwnedFd);
+
+/// One message.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Message {
+    /// Something the user should know; the work goes on.
+    Warning(String),
+    /// The work has ended with this error.
+    Failed {
+        /// What sort.
+        kind: ErrorKind,
+        /// One line.
+        text: String,
+    },
+    /// The stage has made the container's process; its pidfd comes along.
+    Staged {
+        /// In the receiver's pid namespace.
+        pid: i32,
+    },
+    /// All mounts are made, the root is still the old one: time for the runtime's hooks.
+    Mounted,
+    /// All is made; descriptors come along in the order of the fields that are true.
+    Ready {
+        /// The master of a pseudo-terminal.
+        console: bool,
+    },
+    /// The receiver may go on.
+    Go,
+    /// The next call installs a filter whose listener will have this number in the sender.
+    Listener {
+        /// A descriptor of the sender that does not exist yet.
+        fd: i32,
+    },
+    /// The next call is execve(2).
+    Executing,
+}
+
+impl Channel {
+    /// Two connected ends.
+    ///
+    /// # Errors
+    /// socketpair(2)'s.
+    pub fn pair() -> Result<(Self, Self)> {
+        let (a, b) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .context("socketpair", || "AF_UNIX, SOCK_SEQPACKET")?;
+        Ok((Self(a), Self(b)))
+    }
+
+    /// An end that exists already.
+    #[must_use]
+    pub fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// Sends a message by write(2), the one call that every system-call filter has to allow.
+    ///
+    /// # Errors
+    /// write(2)'s; EPIPE where the other end is gone (SIGPIPE, unless ignored).
+    pub fn send(&self, message: &Message) -> Result<()> {
+        let mut bytes = message.encode();
+        bytes.truncate(MAX);
+        retry_on_intr(|| rustix::io::write(&self.0, &bytes))
+            .context("write", || format!("{message:?}"))?;
+        Ok(())
+    }
+
+    /// Sends a message with descriptors.
+    ///
+    /// # Errors
+    /// sendmsg(2)'s; EPIPE where the other end is gone.
+    pub fn send_with(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
+        let mut bytes = message.encode();
+        bytes.truncate(MAX);
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            ancillary.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        let packet = [IoSlice::new(&bytes)];
+        retry_on_intr(|| sendmsg(&self.0, &packet, &mut ancillary, SendFlags::NOSIGNAL))
+            .context("sendmsg", || format!("{message:?}"))?;
+        Ok(())
+    }
+
+    /// Waits for a message; `None` when the other end is gone.
+    ///
+    /// # Errors
+    /// recvmsg(2)'s; EBADMSG for a packet that is no message.
+    pub fn recv(&self) -> Result<Option<(Message, Vec<OwnedFd>)>> {
+        let mut bytes = vec![0; MAX];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+        let got = retry_on_intr(|| {
+            let mut packet = [IoSliceMut::new(&mut bytes)];
+            recvmsg(
+                &self.0,
+                &mut packet,
+                &mut ancillary,
+                RecvFlags::CMSG_CLOEXEC,
+            )
+        })
+        .context("recvmsg", || "start of a process")?;
+        let mut fds = Vec::new();
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(received) = message {
+                fds.extend(received);
+            }
+        }
+        if got.bytes == 0 {
+            return Ok(None);
+        }
+        let message = Message::decode(bytes.get(..got.bytes).unwrap_or_default());
+        let message =
+            message.ok_or_else(|| sys::Error::new("recvmsg", "unknown message", Errno::BADMSG))?;
+        Ok(Some((message, fds)))
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Message {
+    /// The message that reports `error`.
+    #[must_use]
+    pub fn failure(error: &Error) -> Self {
+        Self::Failed {
+            kind: error.kind(),
+            text: error.to_string(),
+        }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let with_text = |tag: u8, text: &str| {
+            let mut bytes = vec![tag];
+            bytes.extend_from_slice(text.as_bytes());
+            bytes
+        };
+        let with_number = |tag: u8, n: i32| {
+            let mut bytes = vec![tag];
+            bytes.extend_from_slice(&n.to_ne_bytes());
+            bytes
+        };
+        match self {
+            Self::Warning(text) => with_text(b'W', text),
+            Self::Failed { kind, text } => {
+                let mut bytes = with_text(b'F', text);
+                bytes.insert(1, kind.to_byte());
+                bytes
+            }
+            Self::Staged { pid } => with_number(b'S', *pid),
+            Self::Mounted => vec![b'M'],
+            Self::Ready { console } => vec![b'R', u8::from(*console)],
+            Self::Go => vec![b'G'],
+            Self::Listener { fd } => with_number(b'L', *fd),
+            Self::Executing => vec![b'X'],
+        }
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (tag, rest) = bytes.split_first()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let number = || Some(i32::from_ne_bytes(rest.try_into().ok()?));
+        Some(match tag {
+            b'W' => Self::Warning(text(rest)),
+            b'F' => {
+                let (kind, rest) = rest.split_first()?;
+                Self::Failed {
+                    kind: ErrorKind::from_byte(*kind),
+                    text: text(rest),
+                }
+            }
+            b'S' => Self::Staged { pid: number()? },
+            b'M' => Self::Mounted,
+            b'R' => Self::Ready {
+                console: *rest.first()? != 0,
+            },
+            b'G' => Self::Go,
+            b'L' => Self::Listener { fd: number()? },
+            b'X' => Self::Executing,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_as_they_were_sent() {
+        let (a, b) = Channel::pair().unwrap();
+        let messages = [
+            Message::Warning("ä".into()),
+            Message::Failed {
+                kind: ErrorKind::Program,
+                text: String::new(),
+            },
+            Message::Staged { pid: 70_000 },
+            Message::Mounted,
+            Message::Ready { console: true },
+            Message::Go,
+            Message::Listener { fd: 9 },
+            Message::Executing,
+        ];
+        for message in messages {
+            a.send(&message).unwrap();
+            let (got, fds) = b.recv().unwrap().unwrap();
+            assert_eq!(got, message);
+            assert!(fds.is_empty());
+        }
+        drop(a);
+        assert!(b.recv().unwrap().is_none());
+        assert!(b.send(&Message::Go).is_err());
+    }
+
+    #[test]
+    fn descriptors_arrive_close_on_exec() {
+        let (a, b) = Channel::pair().unwrap();
+        let file = std::fs::File::open("/dev/null").unwrap();
+        a.send_with(&Message::Staged { pid: 1 }, &[file.as_fd()])
+            .unwrap();
+        let (_, fds) = b.recv().unwrap().unwrap();
+        assert_eq!(fds.len(), 1);
+        let flags = rustix::io::fcntl_getfd(&fds[0]).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_noise_refused() {
+        let (a, b) = Channel::pair().unwrap();
+        a.send(&Message::Warning("x".repeat(MAX * 2))).unwrap();
+        let (got, _) = b.recv().unwrap().unwrap();
+        assert_eq!(got, Message::Warning("x".repeat(MAX - 1)));
+        for noise in [&b"?"[..], b"S12", b"F", b"R"] {
+            rustix::io::write(a.as_fd(), noise).unwrap();
+            assert!(b.recv().is_err());
+        }
+    }
+}
