@@ -57,6 +57,9 @@ pub enum Error {
         /// Its text over there.
         message: String,
     },
+    /// A hook failed; in runc's words.
+    #[error("{0}")]
+    Hook(String),
     /// Teardown went on after errors; these are all of them.
     #[error("{}", joined(.0))]
     Several(Vec<Self>),
@@ -108,7 +111,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sys(_) | Self::Json { .. } => ErrorKind::Failed,
+            Self::Sys(_) | Self::Json { .. } | Self::Hook(_) => ErrorKind::Failed,
             Self::While { source, .. } => source.kind(),
             Self::Invalid(_) | Self::InvalidId(_) => ErrorKind::Invalid,
             Self::Exists(_) => ErrorKind::Exists,

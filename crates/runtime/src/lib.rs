@@ -18,6 +18,10 @@ pub mod root;
 pub mod wire;
 
 // A process of it: identity, program, terminal, hooks.
+pub mod console;
+pub mod exec_program;
+pub mod hooks;
+pub mod identity;
 
 // What is done to a living one.
 
