@@ -1,25 +1,67 @@
 # hull: build, try, test, measure, install.  `make help` lists the targets.
 
 CARGO   ?= cargo
-TARGET  := x86_64-unknown-linux-gnu
-RELEASE := target/$(TARGET)/release
+HOST    := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+RELEASE := target/$(HOST)/release
 PREFIX  ?= /usr/local
 DESTDIR ?=
+N       ?= 100
 
-.PHONY: help build run test lint unit suite clients walkthrough bench fuzz docs install deps clean
+.PHONY: help toolchain build run deps test lint unit suite clients walkthrough bench fuzz docs install clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## Build the static programs (release)
-	@command -v $(CARGO) >/dev/null || { echo "make: cargo not found; install Rust $$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) with rustup, then run make again" >&2; exit 1; }
-	$(CARGO) build --release --bins -p hull -p hullctl
+toolchain:
+	@command -v $(CARGO) >/dev/null || { echo "make: cargo not found; install Rust $$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) with rustup (https://rustup.rs), then run make again" >&2; exit 1; }
+
+build: toolchain ## Build the static programs
+	$(CARGO) build --release --locked -p hull -p hullctl
 
 run: build ## Build, then run a container on this machine's own root file system
-	$(RELEASE)/hullctl run --explain host -- sh -c 'echo "hello from a container: pid $$$$, host name $$(hostname), user $$(id -un)"'
+	$(RELEASE)/hullctl run --explain host -- sh -c 'echo "hello from a container: pid $$$$, host name $$(hostname), user $$(id -un)"; ps ax'
 
 deps: ## Install the Debian packages that the tests use (as root)
 	@scripts/deps
 
-test: deps lint unit suite clients walkthrough ## Run all checks and tests
-	@echo "all tests passed"
+test: deps lint build unit suite clients walkthrough ## Run all checks and tests
+	@echo "make test: all passed"
+
+lint: toolchain ## Formatting, warnings, lengths, budgets
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	scripts/check-lengths
+	scripts/check-budget
+
+unit: toolchain ## Tests of the crates
+	$(CARGO) test --workspace --locked --exclude runtime-suite --exclude client-suite --exclude walkthrough
+
+suite: build ## Behaviour and security suite: on hull, and on runc and crun for comparison
+	scripts/suite hull
+	scripts/suite runc
+	scripts/suite crun
+
+clients: build ## podman, containerd, buildah and docker on hull
+	$(CARGO) test --locked -p client-suite
+
+walkthrough: build ## The essays' commands, word for word, on hull
+	$(CARGO) test --locked -p walkthrough
+
+bench: build ## Measure hull beside crun, runc and youki (N=100 rounds)
+	$(CARGO) run --release --locked -p bench -- --rounds $(N)
+
+fuzz: ## Fuzz what reads foreign input, a minute each (needs cargo-fuzz and a nightly)
+	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run $$t -- -max_total_time=60) || exit 1; done
+
+docs: toolchain ## Man pages and shell completions, from the command definitions, under target/docs
+	$(CARGO) run --locked -p xtask -- docs target/docs
+
+install: build docs ## Install below PREFIX (/usr/local); DESTDIR is honoured
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/hull $(RELEASE)/hullctl
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 target/docs/*.1
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions target/docs/bash/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions target/docs/zsh/*
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d target/docs/fish/*
+
+clean: ## Remove what was built
+	$(CARGO) clean
