@@ -22,6 +22,7 @@ pub mod console;
 pub mod exec_program;
 pub mod hooks;
 pub mod identity;
+pub mod netdev;
 
 // What is done to a living one.
 
