@@ -1,0 +1,25 @@
+//! What can go wrong with images.
+
+/// What functions of this crate return.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error: one line that names the operation, its arguments and the reason.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Not a digest.
+    #[error("digest {text:?}: {why}")]
+    Digest {
+        /// As given, cut.
+        text: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Not a reference.
+    #[error("image reference {text:?}: {why}")]
+    Reference {
+        /// As given, cut.
+        text: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+}

@@ -1,0 +1,14 @@
+//! Images: from a registry, a layout or an archive to a root file system.
+//!
+//! Everything that comes from outside is hostile until it has become one of the checked types
+//! here: a [`Digest`], a [`Reference`].
+
+#![forbid(unsafe_code)]
+
+mod digest;
+mod error;
+mod reference;
+
+pub use digest::{Algorithm, Digest, Hasher};
+pub use error::{Error, Result};
+pub use reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};
