@@ -1,0 +1,3 @@
+//! How an OCI runtime behaves: one module a topic.
+
+mod smoke;
