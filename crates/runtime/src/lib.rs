@@ -10,8 +10,10 @@
 
 // The container: its record on disk and its life.
 pub mod clock;
+pub mod container;
 mod error;
 mod id;
+pub mod list;
 mod process_id;
 pub mod record;
 pub mod root;
@@ -26,9 +28,23 @@ pub mod netdev;
 
 // What is done to a living one.
 
+pub use container::{Container, Status};
 pub use error::{Doing, Error, ErrorKind, Result};
 pub use id::ContainerId;
 pub use process_id::ProcessId;
 
 /// Takes a warning: one line, without the program's name.
 pub type Warn<'a> = &'a mut dyn FnMut(&str);
+
+/// Whether we lack the rights of the machine's root: another user, or root of a user namespace
+/// other than the first.
+#[must_use]
+pub fn is_rootless() -> bool {
+    let in_first_namespace = || {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let fields: Vec<&str> = map.split_ascii_whitespace().collect();
+        // The first namespace maps every id to itself; so may others, but they gain nothing.
+        fields == ["0", "0", "4294967295"]
+    };
+    !rustix::process::geteuid().is_root() || !in_first_namespace()
+}

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use spec::oci::Hook;
+use spec::oci::{Hook, State};
 
+use crate::container::Status;
 use crate::{Error, ProcessId, Result};
 
 /// Version of the format below.
@@ -69,6 +70,19 @@ impl Record {
             annotations: plan.annotations.clone(),
             poststart: plan.hooks.poststart.clone(),
             poststop: plan.hooks.poststop.clone(),
+        }
+    }
+
+    /// The document that hooks and seccomp listeners get; `pid` as they see it.
+    #[must_use]
+    pub fn oci_state(&self, status: Status, pid: i32) -> State {
+        State {
+            oci_version: self.oci_version.clone(),
+            id: self.id.clone(),
+            status: status.to_string(),
+            pid: if status == Status::Stopped { 0 } else { pid },
+            bundle: self.bundle.to_string_lossy().into_owned(),
+            annotations: self.annotations.clone(),
         }
     }
 

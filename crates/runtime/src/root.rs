@@ -9,6 +9,8 @@ use sys::{Context, Errno};
 use crate::record::Record;
 use crate::{ContainerId, Error, ProcessId, Result};
 
+/// Where root's containers are.
+pub const DEFAULT: &str = "/run/hull";
 const RECORD: &str = "state.json";
 /// Separates the parts of a nascent directory's name; no id contains it.
 const SEPARATOR: char = '@';
@@ -32,6 +34,17 @@ pub struct ContainerDir {
 pub struct Stillborn {
     name: String,
     dir: ContainerDir,
+}
+
+/// The state root of a user without root's rights, in the user's run-time directory. As with
+/// runc, `root` in a user namespace that another user made counts as that user, unless the
+/// environment says that it is root.
+#[must_use]
+pub fn of_user(rootless: bool) -> Option<PathBuf> {
+    let directory = std::env::var_os("XDG_RUNTIME_DIR").filter(|d| !d.is_empty())?;
+    let really_root = rustix::process::geteuid().is_root()
+        && (!rootless || std::env::var_os("USER").is_some_and(|u| u == "root"));
+    (!really_root).then(|| Path::new(&directory).join("hull"))
 }
 
 impl StateRoot {

@@ -1,0 +1,131 @@
+//! The whole command line.
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::options::{path, switch, text};
+use crate::{commands, goflags};
+
+/// Version, and the newest specification that is read whole.
+pub const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+
+/// The definition of everything: for help, man pages and completions.
+#[must_use]
+pub fn command() -> Command {
+    let all = commands::ALL.iter().map(|entry| (entry.define)());
+    frame().subcommands(all)
+}
+
+/// Reads the words of a command line, the program's name first.
+///
+/// # Errors
+/// clap's: a request for help, or words that are not understood.
+pub fn parse(words: impl Iterator<Item = OsString>) -> Result<ArgMatches, clap::Error> {
+    let mut words = words;
+    let program = words.next().unwrap_or_else(|| "hull".into());
+    let words: Vec<OsString> = words.collect();
+    // Defining twenty commands takes longer than reading one: where a word names a command,
+    // only that one is defined. Should the word be an option's value, it will not do for what
+    // follows, and everything is defined after all.
+    let named = words
+        .iter()
+        .find_map(|w| commands::ALL.iter().find(|entry| w == entry.name));
+    if let Some(entry) = named {
+        let matches = parse_with(frame().subcommand((entry.define)()), &program, &words);
+        if matches.is_ok() {
+            return matches;
+        }
+    }
+    parse_with(command(), &program, &words)
+}
+
+fn parse_with(
+    command: Command,
+    program: &OsString,
+    words: &[OsString],
+) -> Result<ArgMatches, clap::Error> {
+    let words = goflags::normalize(&command, words.iter().cloned());
+    command.try_get_matches_from(std::iter::once(program.clone()).chain(words))
+}
+
+/// The program without its commands.
+fn frame() -> Command {
+    Command::new("hull")
+        .about("OCI container runtime")
+        .version(VERSION)
+        .disable_version_flag(true)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .arg(
+            Arg::new("version")
+                .short('v')
+                .long("version")
+                .action(ArgAction::Version)
+                .help("Print the version"),
+        )
+        .arg(path(
+            "root",
+            "DIR",
+            "Where the state of containers is kept [default: /run/hull, or $XDG_RUNTIME_DIR/hull]",
+        ))
+        .arg(path(
+            "log",
+            "FILE",
+            "Append messages to this file instead of standard error",
+        ))
+        .arg(
+            text("log-format", "FORMAT", "Shape of messages: text or json")
+                .value_parser(["text", "json"]),
+        )
+        .arg(switch("debug", "Also log each step and how long it took"))
+        .arg(switch(
+            "systemd-cgroup",
+            "Have systemd manage control groups: cgroupsPath is slice:prefix:name",
+        ))
+        .arg(
+            text(
+                "rootless",
+                "WHEN",
+                "Do without the rights of the machine's root: true, false or auto",
+            )
+            .value_parser(["true", "false", "auto"])
+            .default_value("auto"),
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> impl Iterator<Item = OsString> + '_ {
+        line.split(' ').map(OsString::from)
+    }
+
+    #[test]
+    fn the_definitions_hold_together() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_value_may_be_named_like_a_command() {
+        let matches = parse(words("hull --root state list -q")).unwrap();
+        assert_eq!(matches.subcommand_name(), Some("list"));
+    }
+
+    #[test]
+    fn help_names_every_command() {
+        let help = parse(words("hull --help")).unwrap_err().to_string();
+        for entry in commands::ALL {
+            assert!(help.contains(entry.name), "{} is missing", entry.name);
+        }
+    }
+
+    #[test]
+    fn the_version_is_in_lines_that_go_runc_reads() {
+        let text = parse(words("hull -v")).unwrap_err().to_string();
+        assert!(text.starts_with("hull version "));
+        assert!(text.lines().any(|l| l.starts_with("spec: ")));
+    }
+}

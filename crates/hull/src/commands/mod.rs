@@ -1,0 +1,73 @@
+//! One file a command: its definition and what it does.
+
+use clap::{ArgMatches, Command};
+
+use crate::Context;
+
+pub mod checkpoint;
+pub mod events;
+pub mod exec;
+pub mod features;
+pub mod list;
+pub mod pause;
+pub mod ps;
+pub mod recvtty;
+pub mod restore;
+pub mod resume;
+pub mod spec;
+pub mod state;
+pub mod update;
+
+/// A command.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// Its definition.
+    pub define: fn() -> Command,
+    /// What it does; the value is the program's exit code.
+    pub run: fn(&Context, &ArgMatches) -> runtime::Result<u8>,
+    /// The exit code of an error.
+    pub failure: u8,
+}
+
+/// Shape of a list.
+pub(crate) fn format_option() -> clap::Arg {
+    crate::options::text("format", "FORMAT", "Shape of the output: table or json")
+        .short('f')
+        .value_parser(["table", "json"])
+        .default_value("table")
+}
+
+/// `value` as indented JSON with a newline at its end.
+pub(crate) fn pretty(value: &impl serde::Serialize, what: &str) -> runtime::Result<String> {
+    ended(serde_json::to_string_pretty(value), what)
+}
+
+/// `value` as one line of JSON.
+pub(crate) fn compact(value: &impl serde::Serialize, what: &str) -> runtime::Result<String> {
+    ended(serde_json::to_string(value), what)
+}
+
+fn ended(json: serde_json::Result<String>, what: &str) -> runtime::Result<String> {
+    let what = what.to_owned();
+    json.map(|text| text + "\n")
+        .map_err(|source| runtime::Error::Json { what, source })
+}
+
+macro_rules! entries {
+    ($($name:ident $failure:literal,)*) => {
+        /// All commands, in alphabetical order.
+        pub const ALL: &[Entry] = &[$(Entry {
+            name: stringify!($name),
+            define: $name::define,
+            run: $name::run,
+            failure: $failure,
+        },)*];
+    };
+}
+
+entries! {
+    list 1,
+    state 1,
+}

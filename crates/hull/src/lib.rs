@@ -1,0 +1,37 @@
+//! The program `hull`: runc's command line over the `runtime` crate.
+//!
+//! [`cli`] defines the whole command line in one place, one file a command in [`commands`];
+//! man pages and completions are generated from the same definitions.
+//!
+//! Invariant: what the program prints is printed here. Libraries return values.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod commands;
+mod context;
+mod goflags;
+mod log;
+pub mod options;
+
+use std::process::ExitCode;
+
+pub use context::Context;
+pub use log::{Format, Level, Log};
+
+/// The program.
+#[must_use]
+pub fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(matches) => context::run(&matches),
+        Err(e) => {
+            // clap prints help and versions this way too; there is nobody to tell if it fails.
+            let _ = e.print();
+            if e.use_stderr() {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}
