@@ -22,4 +22,12 @@ pub enum Error {
         /// What is wrong.
         why: &'static str,
     },
+    /// A document that is not what it should be.
+    #[error("{what}: {why}")]
+    Document {
+        /// Which kind of document.
+        what: &'static str,
+        /// What is wrong.
+        why: String,
+    },
 }
