@@ -19,7 +19,7 @@ pub struct Template {
     default_errno_ret: Option<u32>,
     arch_map: Vec<ArchMap>,
     architectures: Vec<String>,
-    flags: Vec<String>,
+    flags: Option<Vec<String>>,
     listener_path: String,
     listener_metadata: String,
     syscalls: Vec<Rule>,

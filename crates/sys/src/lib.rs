@@ -17,6 +17,7 @@ pub mod pidfd;
 pub mod process;
 pub mod sched;
 pub mod seal;
+pub mod seccomp;
 pub mod signal;
 pub mod trace;
 

@@ -14,9 +14,9 @@ pub struct Seccomp {
     /// `SCMP_ARCH_…`; the native one where empty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub architectures: Vec<String>,
-    /// `SECCOMP_FILTER_FLAG_…`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub flags: Vec<String>,
+    /// `SECCOMP_FILTER_FLAG_…`; an empty list says that none is wanted, an absent one nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<Vec<String>>,
     /// Unix socket that takes the notify descriptor.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub listener_path: String,

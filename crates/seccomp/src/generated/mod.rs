@@ -1,0 +1,3 @@
+//! Generated files.
+
+pub(crate) mod syscalls;
