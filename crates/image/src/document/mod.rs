@@ -54,7 +54,7 @@ pub enum Document {
     /// Several images to choose from.
     Index(Index),
     /// One image, or an artifact.
-    Manifest(Manifest),
+    Manifest(Box<Manifest>),
 }
 
 /// The fields that tell the kinds apart.
@@ -92,7 +92,7 @@ impl Document {
                 Ok(Self::Index(index))
             }
             Kind::Manifest => {
-                let manifest: Manifest = serde_json::from_slice(bytes).map_err(bad_json)?;
+                let manifest: Box<Manifest> = serde_json::from_slice(bytes).map_err(bad_json)?;
                 Ok(Self::Manifest(manifest))
             }
         }
