@@ -25,6 +25,8 @@ pub mod exec_program;
 pub mod hooks;
 pub mod identity;
 pub mod netdev;
+pub mod notify;
+pub mod seccomp_notify;
 
 // What is done to a living one.
 
