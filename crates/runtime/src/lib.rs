@@ -22,10 +22,12 @@ pub mod wire;
 // A process of it: identity, program, terminal, hooks.
 pub mod console;
 pub mod exec_program;
+pub mod foreground;
 pub mod hooks;
 pub mod identity;
 pub mod netdev;
 pub mod notify;
+pub mod rdt;
 pub mod seccomp_notify;
 
 // What is done to a living one.

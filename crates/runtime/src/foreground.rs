@@ -1,0 +1,292 @@
+//! Attending a process from the terminal that started it: its signals, its terminal, its end.
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use sys::Context as _;
+use sys::signal::{SignalSet, read_signal, set_mask, signalfd};
+
+use crate::Result;
+
+mod terminal;
+
+pub use terminal::RawTerminal;
+
+/// How long to leave a terminal alone that nobody has open on the other side.
+const HUNG_UP_TICK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Signal numbers (signal(7), x86 and ARM).
+const SIGCHLD: i32 = 17;
+const SIGURG: i32 = 23;
+const SIGWINCH: i32 = 28;
+const SIGPIPE: i32 = 13;
+
+/// A runtime that stays in the foreground. From [`Foreground::begin`] on, signals wait to be
+/// passed to the process.
+#[derive(Debug)]
+pub struct Foreground {
+    signals: OwnedFd,
+    before: SignalSet,
+}
+
+impl Foreground {
+    /// Blocks all signals and collects them; with `subreaper` also becomes the parent of orphans
+    /// below. Must come before the process is made, so that no signal is lost.
+    ///
+    /// # Errors
+    /// The call that failed.
+    pub fn begin(subreaper: bool) -> Result<Self> {
+        if subreaper {
+            rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+                .context("prctl", || "PR_SET_CHILD_SUBREAPER, 1")?;
+        }
+        let all = SignalSet::full();
+        let before = set_mask(&all)?;
+        let signals = signalfd(&all)?;
+        Ok(Self { signals, before })
+    }
+
+    /// Stays with child `pid` until it ends; returns its exit code, or 128 and the number of the
+    /// signal that ended it. `console` is the master of its terminal: it gets what is typed here,
+    /// its output goes to standard output, and its size follows.
+    ///
+    /// # Errors
+    /// A call that failed; the process runs on then.
+    pub fn attend(&self, pid: Pid, console: Option<OwnedFd>) -> Result<i32> {
+        let mut relay = console.map(Relay::new).transpose()?;
+        loop {
+            let wake = self.wait(relay.as_ref())?;
+            if wake.signals
+                && let Some(code) = self.handle_signals(pid, relay.as_ref())?
+            {
+                if let Some(relay) = relay.as_mut() {
+                    relay.output()?;
+                }
+                return Ok(code);
+            }
+            if let Some(relay) = relay.as_mut() {
+                relay.step(&wake)?;
+            }
+        }
+    }
+
+    fn wait(&self, relay: Option<&Relay>) -> Result<Wake> {
+        let stdin = rustix::stdio::stdin();
+        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        let mut timeout = None;
+        if let Some(relay) = relay {
+            let interest = relay.interest();
+            timeout = relay.hung_up.then_some(&HUNG_UP_TICK);
+            if !interest.is_empty() {
+                fds.push(PollFd::new(&relay.master, interest));
+            }
+            if relay.wants_input() {
+                fds.push(PollFd::new(&stdin, PollFlags::IN));
+            }
+        }
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(sys::Error::new("poll", "foreground", e).into()),
+        }
+        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+        let rest = fds.get(1..).unwrap_or_default();
+        let reads_input = relay.is_some_and(Relay::wants_input);
+        Ok(Wake {
+            signals: fds.first().is_some_and(ready),
+            input: reads_input && rest.last().is_some_and(ready),
+        })
+    }
+
+    /// Passes signals on; the exit code once the process has ended.
+    fn handle_signals(&self, pid: Pid, relay: Option<&Relay>) -> Result<Option<i32>> {
+        while let Some(signal) = read_signal(&self.signals)? {
+            match signal {
+                SIGCHLD => {
+                    if let Some(code) = reap(pid)? {
+                        return Ok(Some(code));
+                    }
+                }
+                SIGWINCH => {
+                    if let Some(relay) = relay {
+                        relay.follow_size();
+                    }
+                }
+                // Ours: a pipe of ours that broke, out-of-band data.
+                SIGPIPE | SIGURG => {}
+                // It has not been waited for, so the pid is still its own.
+                _ => match sys::pidfd::kill(pid, signal) {
+                    Err(e) if e.errno != Errno::SRCH => return Err(e.into()),
+                    _ => {}
+                },
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Drop for Foreground {
+    fn drop(&mut self) {
+        // The runtime is about to exit; a mask that stays is of no consequence.
+        let _ = set_mask(&self.before);
+    }
+}
+
+/// Waits for all children that have ended, orphans too; the exit code of `pid` if it is among
+/// them.
+fn reap(pid: Pid) -> Result<Option<i32>> {
+    let mut code = None;
+    loop {
+        match waitpid(None, WaitOptions::NOHANG) {
+            Ok(Some((ended, status))) if ended == pid => code = Some(exit_code(status)),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) | Err(Errno::CHILD) => return Ok(code),
+            Err(e) => return Err(sys::Error::new("wait4", "-1, WNOHANG", e).into()),
+        }
+    }
+}
+
+/// The exit code as a shell tells it.
+#[must_use]
+pub fn exit_code(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => 255,
+    }
+}
+
+/// What poll(2) reported.
+struct Wake {
+    signals: bool,
+    input: bool,
+}
+
+/// A terminal between standard input and output here and a program there.
+struct Relay {
+    master: OwnedFd,
+    /// Restores the terminal here when dropped; `None` where there is none.
+    terminal: Option<RawTerminal>,
+    /// Typed, but not yet taken by the other side.
+    pending: Vec<u8>,
+    input_open: bool,
+    /// Nobody has the other side open at the moment.
+    hung_up: bool,
+}
+
+impl Relay {
+    fn new(master: OwnedFd) -> Result<Self> {
+        let flags = fcntl_getfl(&master).context("fcntl", || "ptmx, F_GETFL")?;
+        fcntl_setfl(&master, flags | OFlags::NONBLOCK).context("fcntl", || "ptmx, O_NONBLOCK")?;
+        let relay = Self {
+            master,
+            terminal: RawTerminal::of_stdio()?,
+            pending: Vec::new(),
+            input_open: true,
+            hung_up: false,
+        };
+        relay.follow_size();
+        Ok(relay)
+    }
+
+    fn interest(&self) -> PollFlags {
+        let mut flags = PollFlags::empty();
+        // poll(2) reports a hang-up whether asked or not, and would not wait then.
+        if !self.hung_up {
+            flags |= PollFlags::IN;
+            if !self.pending.is_empty() {
+                flags |= PollFlags::OUT;
+            }
+        }
+        flags
+    }
+
+    /// Reads no more until what was read has been taken.
+    fn wants_input(&self) -> bool {
+        self.input_open && self.pending.is_empty()
+    }
+
+    fn step(&mut self, wake: &Wake) -> Result<()> {
+        if wake.input {
+            self.input()?;
+        }
+        self.flush_input()?;
+        self.output()
+    }
+
+    fn input(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        match rustix::io::read(rustix::stdio::stdin(), &mut buffer) {
+            // EIO: this process is in the background of an orphaned session.
+            Ok(0) | Err(Errno::IO | Errno::BADF) => self.input_open = false,
+            Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(e) => return Err(sys::Error::new("read", "standard input", e).into()),
+        }
+        Ok(())
+    }
+
+    fn flush_input(&mut self) -> Result<()> {
+        while !self.pending.is_empty() {
+            match rustix::io::write(&self.master, &self.pending) {
+                Ok(n) => drop(self.pending.drain(..n)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN | Errno::IO) => break,
+                Err(e) => return Err(sys::Error::new("write", "ptmx", e).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies all output that is there.
+    fn output(&mut self) -> Result<()> {
+        let mut buffer = [0; 4096];
+        loop {
+            match rustix::io::read(&self.master, &mut buffer) {
+                Ok(n) if n > 0 => {
+                    self.hung_up = false;
+                    write_out(&buffer[..n])?;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => {
+                    self.hung_up = false;
+                    return Ok(());
+                }
+                Ok(_) | Err(Errno::IO) => {
+                    self.hung_up = true;
+                    return Ok(());
+                }
+                Err(e) => return Err(sys::Error::new("read", "ptmx", e).into()),
+            }
+        }
+    }
+
+    fn follow_size(&self) {
+        if let Some(terminal) = &self.terminal {
+            // A terminal without a size is no reason to stop.
+            let _ = terminal.copy_size_to(self.master.as_fd());
+        }
+    }
+}
+
+fn write_out(mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(rustix::stdio::stdout(), bytes) {
+            Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => {
+                let stdout = rustix::stdio::stdout();
+                let mut fds = [PollFd::new(&stdout, PollFlags::OUT)];
+                // Whatever it reports, the write is tried again.
+                let _ = poll(&mut fds, None);
+            }
+            Err(e) => return Err(sys::Error::new("write", "standard output", e).into()),
+        }
+    }
+    Ok(())
+}
