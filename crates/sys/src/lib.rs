@@ -12,7 +12,9 @@
 mod error;
 pub mod keyring;
 pub mod knob;
+pub mod mount;
 pub mod namespace;
+pub mod path;
 pub mod pidfd;
 pub mod process;
 pub mod sched;

@@ -133,6 +133,13 @@ pub fn execve(path: &CStr, argv: &[&CStr], envp: &[&CStr]) -> Error {
     Error::new("execve", format!("{path:?}"), last_errno())
 }
 
+/// _exit(2): ends the process without running destructors or flushing buffers, as a forked child
+/// must that shares them with its parent.
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: takes an integer and does not return.
+    unsafe { libc::_exit(code) }
+}
+
 /// The calling thread's errno.
 pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
