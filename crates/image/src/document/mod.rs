@@ -52,7 +52,7 @@ pub mod media_type {
 #[derive(Clone, Debug)]
 pub enum Document {
     /// Several images to choose from.
-    Index(Index),
+    Index(Box<Index>),
     /// One image, or an artifact.
     Manifest(Box<Manifest>),
 }
@@ -88,7 +88,7 @@ impl Document {
         let kind = kind_of(&shape, declared).map_err(refuse)?;
         match kind {
             Kind::Index => {
-                let index: Index = serde_json::from_slice(bytes).map_err(bad_json)?;
+                let index: Box<Index> = serde_json::from_slice(bytes).map_err(bad_json)?;
                 Ok(Self::Index(index))
             }
             Kind::Manifest => {
