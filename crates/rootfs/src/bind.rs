@@ -8,8 +8,8 @@ use spec::plan::{MountAttrs, MountPlan};
 use sys::{Context as _, Errno};
 
 use crate::error::{Error, Result, Step as _};
-use crate::mounter::{Mounter, Object};
-use crate::mounts::{is_directory, last_of, step_of};
+use crate::mounter::{Mounter, Object, is_directory};
+use crate::mounts::{last_of, step_of};
 use crate::prepare::Prepared;
 use crate::root::{Last, Want};
 

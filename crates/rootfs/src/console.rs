@@ -10,8 +10,8 @@ use sys::{Context as _, Errno, trace};
 
 use crate::devices::place_file;
 use crate::error::{Error, Result, Step as _};
-use crate::mounter::{Mounter, Target};
-use crate::mounts::{DEVPTS_SUPER_MAGIC, is_directory};
+use crate::mounter::{Mounter, Target, is_directory};
+use crate::mounts::DEVPTS_SUPER_MAGIC;
 use crate::root::{Last, Root, Want};
 
 /// A pseudo-terminal.

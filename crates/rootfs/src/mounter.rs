@@ -9,7 +9,9 @@ use std::cell::OnceCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, PROC_SUPER_MAGIC, StatVfsMountFlags, fstatfs, fstatvfs};
+use rustix::fs::{
+    AtFlags, CWD, FileType, PROC_SUPER_MAGIC, StatVfsMountFlags, fstatfs, fstatvfs, statat,
+};
 use rustix::mount::{MountFlags, MountPropagationFlags};
 use rustix::path::Arg as _;
 use spec::plan::{MountAttrs, Propagation, PropagationKind};
@@ -98,6 +100,7 @@ impl Mounter {
     pub fn attach(&self, object: Object, target: &Target<'_>) -> Result<OwnedFd> {
         match object {
             Object::Tree(tree) => sys::mount::attach(tree.as_fd(), target.fd.as_fd(), c"")
+                .map_err(|errno| kind_mismatch(&tree, &target.fd).unwrap_or(errno))
                 .context("move_mount", || format!("tree, root, {:?}", target.path))
                 .map(|()| tree),
             Object::Source { fd, recursive } => {
@@ -190,6 +193,17 @@ impl Mounter {
         rustix::process::fchdir(&self.root).context("fchdir", || "root")?;
         Ok(result)
     }
+}
+
+/// Why a directory cannot be mounted on a file or the reverse; move_mount(2) only says EINVAL,
+/// mount(2) said this.
+fn kind_mismatch(tree: &OwnedFd, target: &OwnedFd) -> Option<Errno> {
+    (is_directory(tree) != is_directory(target)).then_some(Errno::NOTDIR)
+}
+
+/// Whether a descriptor is of a directory.
+pub(crate) fn is_directory<Fd: AsFd>(fd: Fd) -> bool {
+    statat(fd, c"", AtFlags::EMPTY_PATH).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_dir())
 }
 
 /// The name of a descriptor relative to procfs.

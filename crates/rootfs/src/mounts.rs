@@ -3,14 +3,14 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, PROC_SUPER_MAGIC, fstatfs, statat};
+use rustix::fs::{AtFlags, PROC_SUPER_MAGIC, fstatfs, statat};
 use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string};
 use spec::plan::{MountAttrs, MountKind, MountPlan, NamespaceKind, SuperblockFlags};
 use sys::{Context as _, Errno};
 
 use crate::error::{Error, Result, Step as _};
 use crate::filesystem::NewFs;
-use crate::mounter::{Mounter, Target};
+use crate::mounter::{Mounter, Target, is_directory};
 use crate::prepare::Prepared;
 use crate::root::{Last, Want};
 
@@ -323,10 +323,6 @@ pub(crate) fn last_of(nofollow: bool) -> Last {
     } else {
         Last::Follow
     }
-}
-
-pub(crate) fn is_directory<Fd: AsFd>(fd: Fd) -> bool {
-    statat(fd, c"", AtFlags::EMPTY_PATH).is_ok_and(|s| FileType::from_raw_mode(s.st_mode).is_dir())
 }
 
 /// A tmpfs over a directory keeps its mode unless the options say another.

@@ -116,7 +116,7 @@ fn own_root(plan: &Plan, tree: Option<OwnedFd>) -> Result<Root> {
                 Err(e) => return Err(e),
             };
             if !inherited.recursive || inherited.kind == PropagationKind::Shared {
-                private_parent(&target)?;
+                leave_peers(&target, inherited.kind)?;
             }
             let object = match tree {
                 Some(tree) => Object::Tree(tree),
@@ -160,9 +160,9 @@ pub(crate) fn inherited_propagation(plan: &Plan) -> Propagation {
     propagation
 }
 
-/// Makes the mount that `inside` is in private: neither may the container's root appear on the
-/// host, nor does pivot_root(2) take a new root whose parent is shared.
-fn private_parent(inside: &OwnedFd) -> sys::Result<()> {
+/// Takes the mount that `inside` is in out of its peer group: neither may the container's root
+/// appear on the host, nor does pivot_root(2) take a new root whose parent is shared.
+fn leave_peers(inside: &OwnedFd, kind: PropagationKind) -> sys::Result<()> {
     let mut fd = inside.try_clone().context("dup", || "root")?;
     loop {
         let stat = statx(&fd, c"", AtFlags::EMPTY_PATH, StatxFlags::empty())
@@ -173,13 +173,13 @@ fn private_parent(inside: &OwnedFd) -> sys::Result<()> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         fd = openat(&fd, c"..", flags, Mode::empty()).context("openat", || "\"..\", O_PATH")?;
     }
-    let private = Some(PropagationKind::Private);
-    Mounter::new(Root::from_fd(fd.try_clone().context("dup", || "root")?)).set_attrs(
-        fd.as_fd(),
-        MountAttrs::default(),
-        false,
-        private,
-    )
+    let kind = match kind {
+        PropagationKind::Slave => PropagationKind::Slave,
+        _ => PropagationKind::Private,
+    };
+    let mounter = Mounter::new(Root::from_fd(fd));
+    let none = MountAttrs::default();
+    mounter.set_attrs(mounter.root.as_fd(), none, false, Some(kind))
 }
 
 fn open_root(path: &Path) -> sys::Result<OwnedFd> {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rootfs::{Context, Sources};
+use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{WaitId, WaitIdOptions};
 use spec::Plan;
 use spec::oci::IdMapping;
@@ -18,32 +19,40 @@ use sys::process::{CloneArgs, Cloned, clone3};
 const CASE: &str = "HULL_ROOTFS_CASE";
 
 /// Runs a test's body in a process of its own (this program again), because a child that goes
-/// on without exec must come from a process without busy threads.
-pub fn alone(name: &str, body: impl FnOnce()) {
-    alone_with(name, &[], body);
+/// on without exec must come from a process without busy threads. Checks that no mount is left.
+pub fn alone(body: impl FnOnce()) {
+    alone_with(&[], body);
 }
 
-/// The same with environment variables.
-pub fn alone_with(name: &str, env: &[(&str, &str)], body: impl FnOnce()) {
+/// The same with calls that seem absent (see [`sys::knob`]).
+pub fn alone_without(calls: &str, body: impl FnOnce()) {
+    alone_with(&[(sys::knob::FAKE_ENOSYS, calls)], body);
+}
+
+fn alone_with(env: &[(&str, &str)], body: impl FnOnce()) {
     if std::env::var_os(CASE).is_some() {
-        return body();
+        // What other tests mount meanwhile is not to be seen here, nor the reverse.
+        sys::namespace::unshare(NamespaceKind::Mount.clone_flag()).unwrap();
+        let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+        mount_change("/", private).unwrap();
+        let before = mountinfo();
+        body();
+        assert_eq!(before, mountinfo(), "mounts were left");
+        return;
     }
+    let this = std::thread::current();
+    let name = this.name().unwrap();
     let out = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env(CASE, name)
         .envs(env.iter().copied())
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success() && text.contains("1 passed"), "{name}: {text}");
+    let text =
+        String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    let ok = out.status.success() && text.contains("1 passed");
+    assert!(ok, "{name}: {text}");
     print!("{text}");
-}
-
-/// Kinds of child.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Userns {
-    Host,
-    Own,
 }
 
 /// Runs `body` in a child that is in the plan's new namespaces, with sources opened by the
@@ -54,10 +63,18 @@ pub fn contained(plan: &Plan, body: impl FnOnce(&Plan, Context)) {
 }
 
 pub fn contained_with(plan: &Plan, sources: Sources, body: impl FnOnce(&Plan, Context)) {
-    let flags = plan.namespaces.new_kinds().fold(0, |f, k| f | k.clone_flag());
+    let flags = plan
+        .namespaces
+        .new_kinds()
+        .fold(0, |f, k| f | k.clone_flag());
     let userns = plan.namespaces.is_new(NamespaceKind::User);
     let (ready, go) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
-    match clone3(&CloneArgs { flags, cgroup: None }).unwrap() {
+    match clone3(&CloneArgs {
+        flags,
+        cgroup: None,
+    })
+    .unwrap()
+    {
         Cloned::Child => {
             drop(go);
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -79,7 +96,10 @@ pub fn contained_with(plan: &Plan, sources: Sources, body: impl FnOnce(&Plan, Co
             drop(sources);
             if userns {
                 let dir = format!("/proc/{}", pid.as_raw_nonzero());
-                for (file, map) in [("uid_map", &plan.id_maps.uids), ("gid_map", &plan.id_maps.gids)] {
+                for (file, map) in [
+                    ("uid_map", &plan.id_maps.uids),
+                    ("gid_map", &plan.id_maps.gids),
+                ] {
                     let text: String = map
                         .iter()
                         .map(|m| format!("{} {} {}\n", m.container_id, m.host_id, m.size))
@@ -88,9 +108,10 @@ pub fn contained_with(plan: &Plan, sources: Sources, body: impl FnOnce(&Plan, Co
                 }
             }
             drop(go);
-            let status = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
-                .unwrap()
-                .unwrap();
+            let status =
+                rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+                    .unwrap()
+                    .unwrap();
             assert_eq!(status.exit_status(), Some(0), "the child failed");
         }
     }
@@ -157,21 +178,31 @@ pub fn usual(root: &Path) -> Plan {
     let mut plan = bare(root);
     plan.mounts = vec![
         fs("/proc", "proc", &[], 0),
-        fs("/dev", "tmpfs", &["mode=755", "size=65536k"], SUID | MountAttrs::STRICTATIME),
+        fs(
+            "/dev",
+            "tmpfs",
+            &["mode=755", "size=65536k"],
+            SUID | MountAttrs::STRICTATIME,
+        ),
         fs(
             "/dev/pts",
             "devpts",
             &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
             SUID | EXEC,
         ),
-        fs("/dev/shm", "tmpfs", &["mode=1777", "size=65536k"], SUID | EXEC | DEV),
+        fs(
+            "/dev/shm",
+            "tmpfs",
+            &["mode=1777", "size=65536k"],
+            SUID | EXEC | DEV,
+        ),
         fs("/dev/mqueue", "mqueue", &[], SUID | EXEC | DEV),
         fs("/sys", "sysfs", &[], SUID | EXEC | DEV | MountAttrs::RDONLY),
     ];
-    plan.mounts.push(MountPlan {
-        kind: MountKind::Cgroup,
-        ..fs("/sys/fs/cgroup", "", &[], SUID | EXEC | DEV | MountAttrs::RDONLY)
-    });
+    plan.mounts.push(cgroup(
+        "/sys/fs/cgroup",
+        SUID | EXEC | DEV | MountAttrs::RDONLY,
+    ));
     plan.devices = [
         ("null", 3),
         ("zero", 5),
@@ -258,6 +289,13 @@ pub fn fs(destination: &str, fstype: &str, data: &[&str], attrs: u64) -> MountPl
     }
 }
 
+pub fn cgroup(destination: &str, attrs: u64) -> MountPlan {
+    MountPlan {
+        kind: MountKind::Cgroup,
+        ..fs(destination, "", &[], attrs)
+    }
+}
+
 pub fn bind(source: &Path, destination: &str, attrs: u64) -> MountPlan {
     MountPlan {
         kind: MountKind::Bind {
@@ -266,6 +304,38 @@ pub fn bind(source: &Path, destination: &str, attrs: u64) -> MountPlan {
         },
         ..fs(destination, "", &[], attrs)
     }
+}
+
+/// Prepares, pivots and finishes.
+pub fn enter(plan: &Plan, context: Context) {
+    let prepared = rootfs::prepare(plan, context).unwrap();
+    prepared.pivot(false).unwrap();
+    prepared.finish().unwrap();
+}
+
+/// The reason why preparing fails.
+pub fn refusal(plan: &Plan, context: Context) -> String {
+    rootfs::prepare(plan, context).unwrap_err().to_string()
+}
+
+/// Gives a tree to another owner.
+pub fn give(path: &Path, id: u32) {
+    std::os::unix::fs::lchown(path, Some(id), Some(id)).unwrap();
+    if path.is_dir() && !path.is_symlink() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            give(&entry.unwrap().path(), id);
+        }
+    }
+}
+
+/// Names in a directory.
+pub fn names(path: impl AsRef<Path>) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(path)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 /// A line of mountinfo.
@@ -278,10 +348,15 @@ pub struct Mounted {
     pub superblock: String,
 }
 
+/// Of this thread: the test harness's main thread is in another namespace.
+pub fn mountinfo() -> String {
+    std::fs::read_to_string("/proc/thread-self/mountinfo").unwrap()
+}
+
 /// This process's mounts by mount point; the topmost wins.
 pub fn mounts() -> BTreeMap<String, Mounted> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    text.lines()
+    mountinfo()
+        .lines()
         .map(|line| {
             let (left, right) = line.split_once(" - ").unwrap();
             let left: Vec<&str> = left.split(' ').collect();
