@@ -22,9 +22,12 @@ const HUNG_UP_TICK: Timespec = Timespec {
 };
 
 /// Signal numbers (signal(7), x86 and ARM).
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
 const SIGURG: i32 = 23;
-const SIGWINCH: i32 = 28;
+pub(crate) const SIGWINCH: i32 = 28;
 const SIGPIPE: i32 = 13;
 
 /// A runtime that stays in the foreground. From [`Foreground::begin`] on, signals wait to be
@@ -59,9 +62,9 @@ impl Foreground {
     /// # Errors
     /// A call that failed; the process runs on then.
     pub fn attend(&self, pid: Pid, console: Option<OwnedFd>) -> Result<i32> {
-        let mut relay = console.map(Relay::new).transpose()?;
+        let mut relay = console.map(|c| Relay::new(c, true)).transpose()?;
         loop {
-            let wake = self.wait(relay.as_ref())?;
+            let wake = wait(&self.signals, relay.as_ref())?;
             if wake.signals
                 && let Some(code) = self.handle_signals(pid, relay.as_ref())?
             {
@@ -74,33 +77,6 @@ impl Foreground {
                 relay.step(&wake)?;
             }
         }
-    }
-
-    fn wait(&self, relay: Option<&Relay>) -> Result<Wake> {
-        let stdin = rustix::stdio::stdin();
-        let mut fds = vec![PollFd::new(&self.signals, PollFlags::IN)];
-        let mut timeout = None;
-        if let Some(relay) = relay {
-            let interest = relay.interest();
-            timeout = relay.hung_up.then_some(&HUNG_UP_TICK);
-            if !interest.is_empty() {
-                fds.push(PollFd::new(&relay.master, interest));
-            }
-            if relay.wants_input() {
-                fds.push(PollFd::new(&stdin, PollFlags::IN));
-            }
-        }
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(sys::Error::new("poll", "foreground", e).into()),
-        }
-        let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-        let rest = fds.get(1..).unwrap_or_default();
-        let reads_input = relay.is_some_and(Relay::wants_input);
-        Ok(Wake {
-            signals: fds.first().is_some_and(ready),
-            input: reads_input && rest.last().is_some_and(ready),
-        })
     }
 
     /// Passes signals on; the exit code once the process has ended.
@@ -137,6 +113,34 @@ impl Drop for Foreground {
     }
 }
 
+/// Waits for a signal, for input, or for the other side.
+fn wait(signals: &OwnedFd, relay: Option<&Relay>) -> Result<Wake> {
+    let stdin = rustix::stdio::stdin();
+    let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
+    let mut timeout = None;
+    if let Some(relay) = relay {
+        let interest = relay.interest();
+        timeout = relay.hung_up.then_some(&HUNG_UP_TICK);
+        if !interest.is_empty() {
+            fds.push(PollFd::new(&relay.master, interest));
+        }
+        if relay.wants_input() {
+            fds.push(PollFd::new(&stdin, PollFlags::IN));
+        }
+    }
+    match poll(&mut fds, timeout) {
+        Ok(_) | Err(Errno::INTR) => {}
+        Err(e) => return Err(sys::Error::new("poll", "foreground", e).into()),
+    }
+    let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
+    let rest = fds.get(1..).unwrap_or_default();
+    let reads_input = relay.is_some_and(Relay::wants_input);
+    Ok(Wake {
+        signals: fds.first().is_some_and(ready),
+        input: reads_input && rest.last().is_some_and(ready),
+    })
+}
+
 /// Waits for all children that have ended, orphans too; the exit code of `pid` if it is among
 /// them.
 fn reap(pid: Pid) -> Result<Option<i32>> {
@@ -161,6 +165,39 @@ pub fn exit_code(status: WaitStatus) -> i32 {
     }
 }
 
+/// Attaches standard input (with `input`) and output to the terminal whose master is `master`,
+/// until nobody has its other side open. `signals` must read at least SIGWINCH, SIGTERM, SIGINT
+/// and SIGHUP; each of the last three ends it too.
+///
+/// # Errors
+/// A call that failed.
+pub fn attach(master: OwnedFd, input: bool, signals: &OwnedFd) -> Result<()> {
+    let mut relay = Relay::new(master, input)?;
+    while !relay.hung_up {
+        let wake = wait(signals, Some(&relay))?;
+        relay.step(&wake)?;
+        while let Some(signal) = read_signal(signals)? {
+            match signal {
+                SIGWINCH => relay.follow_size(),
+                SIGHUP | SIGINT | SIGTERM => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The signals that [`attach`] wants, blocked from now on.
+///
+/// # Errors
+/// The call that failed.
+pub fn attach_signals() -> Result<OwnedFd> {
+    let set = [SIGWINCH, SIGHUP, SIGINT, SIGTERM];
+    let set = set.into_iter().fold(SignalSet::empty(), SignalSet::with);
+    set_mask(&set)?;
+    Ok(signalfd(&set)?)
+}
+
 /// What poll(2) reported.
 struct Wake {
     signals: bool,
@@ -180,14 +217,14 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(master: OwnedFd) -> Result<Self> {
+    fn new(master: OwnedFd, input: bool) -> Result<Self> {
         let flags = fcntl_getfl(&master).context("fcntl", || "ptmx, F_GETFL")?;
         fcntl_setfl(&master, flags | OFlags::NONBLOCK).context("fcntl", || "ptmx, O_NONBLOCK")?;
         let relay = Self {
             master,
             terminal: RawTerminal::of_stdio()?,
             pending: Vec::new(),
-            input_open: true,
+            input_open: input,
             hung_up: false,
         };
         relay.follow_size();

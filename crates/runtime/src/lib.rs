@@ -27,7 +27,9 @@ pub mod hooks;
 pub mod identity;
 pub mod netdev;
 pub mod notify;
+pub mod pid_file;
 pub mod rdt;
+pub mod receiver;
 pub mod seccomp_notify;
 
 // What is done to a living one.

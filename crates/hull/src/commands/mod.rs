@@ -69,5 +69,6 @@ macro_rules! entries {
 
 entries! {
     list 1,
+    recvtty 1,
     state 1,
 }

@@ -1,8 +1,11 @@
 //! `hull recvtty`.
 
-use clap::{Arg, Command};
+use clap::{Arg, ArgMatches, Command};
+use runtime::Result;
+use runtime::receiver::Receiver;
 
-use crate::options::{command, path, switch, text};
+use crate::Context;
+use crate::options::{command, given, given_path, is_on, path, switch, text};
 
 /// The definition.
 #[must_use]
@@ -27,6 +30,25 @@ pub fn define() -> Command {
         Arg::new("socket")
             .value_name("SOCKET")
             .required(true)
+            .value_parser(clap::value_parser!(std::path::PathBuf))
             .help("Path of the socket to make"),
     )
+}
+
+/// Receives.
+///
+/// # Errors
+/// The socket cannot be made, or the terminal failed.
+pub fn run(_: &Context, matches: &ArgMatches) -> Result<u8> {
+    let path = given_path(matches, "socket").unwrap_or_default();
+    let receiver = Receiver::bind(&path)?;
+    if let Some(file) = given_path(matches, "pid-file") {
+        runtime::pid_file::write(&file, runtime::ProcessId::own()?.pid)?;
+    }
+    if given(matches, "mode") == Some("null") {
+        receiver.null()?;
+    } else {
+        receiver.single(!is_on(matches, "no-stdin"))?;
+    }
+    Ok(0)
 }
