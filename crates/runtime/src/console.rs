@@ -1,27 +1,23 @@
-//! Terminals: a pseudo-terminal pair from the container's own devpts, and descriptors over
-//! Unix sockets (`--console-socket`, `--pidfd-socket`).
+//! Terminals: the pseudo-terminal of a process, and descriptors over Unix sockets
+//! (`--console-socket`, `--pidfd-socket`).
 
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, fstatfs, major, openat};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
-use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, sendmsg, socket_with,
 };
-use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use spec::oci::ConsoleSize;
-use sys::{Context as _, knob};
+use sys::Context as _;
 
 use crate::{Error, Result};
 
-/// DEVPTS_SUPER_MAGIC of linux/magic.h.
-const DEVPTS_MAGIC: u64 = 0x1cd1;
 /// What the message that carries a pty master says: the name that runc gives it.
 pub const MASTER_NAME: &str = "/dev/ptmx";
 /// What the message that carries a pidfd says.
@@ -36,28 +32,24 @@ pub struct Console {
     pub slave: OwnedFd,
 }
 
+impl From<rootfs::Terminal> for Console {
+    fn from(terminal: rootfs::Terminal) -> Self {
+        Self {
+            master: terminal.master,
+            slave: terminal.slave,
+        }
+    }
+}
+
 impl Console {
-    /// Opens a pair on the devpts at `/dev/pts` of the container whose root is `root`.
-    ///
-    /// The way there is walked without following a link, what is there must be a devpts, and the
-    /// slave is opened through the master: nothing in the image can pass another file off as the
-    /// terminal (CVE-2025-52565).
+    /// Opens a pair on the devpts of the caller's own root: for a process that has entered the
+    /// container.
     ///
     /// # Errors
-    /// The step that failed; [`Error::Invalid`] where `/dev/pts` is no devpts.
-    pub fn open(root: impl AsFd) -> Result<Self> {
-        let pts = open_devpts(root.as_fd())?;
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let master = openat(&pts, "ptmx", flags, Mode::empty())
-            .context("openat", || "/dev/pts/ptmx in the container")?;
-        must_be_on_devpts(&master, "/dev/pts/ptmx")?;
-        unlockpt(&master).context("ioctl", || "ptmx, TIOCSPTLCK")?;
-        let slave = open_peer(&master).or_else(|e| match e.errno {
-            // Before Linux 4.13.
-            Errno::NOSYS | Errno::NOTTY | Errno::INVAL => open_by_number(&master, &pts),
-            _ => Err(e.into()),
-        })?;
-        Ok(Self { master, slave })
+    /// The step that failed; refused where `/dev/pts` is no devpts.
+    pub fn open() -> Result<Self> {
+        let root = rootfs::Root::current()?;
+        Ok(rootfs::open_terminal(&root, None)?.into())
     }
 
     /// Sets the size in characters.
@@ -73,34 +65,6 @@ impl Console {
             ws_ypixel: 0,
         };
         tcsetwinsize(&self.master, size).context("ioctl", || "ptmx, TIOCSWINSZ")?;
-        Ok(())
-    }
-
-    /// Binds the container's end to `/dev/console` of the root `root`, which is made if missing.
-    ///
-    /// # Errors
-    /// The step that failed.
-    pub fn mount(&self, root: impl AsFd) -> Result<()> {
-        let dev = open_dir(root.as_fd(), "dev", "/dev")?;
-        let target = open_console_file(&dev)?;
-        let clone = OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_EMPTY_PATH;
-        let tree = knob::check("open_tree").and_then(|()| open_tree(&self.slave, "", clone));
-        match tree {
-            Ok(tree) => {
-                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH
-                    | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(&tree, "", &target, "", flags)
-                    .context("move_mount", || "terminal, /dev/console")?;
-            }
-            Err(Errno::NOSYS) => {
-                let path = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
-                rustix::mount::mount_bind(path(&self.slave), path(&target))
-                    .context("mount", || "terminal, /dev/console, MS_BIND")?;
-            }
-            Err(e) => return Err(sys::Error::new("open_tree", "terminal", e).into()),
-        }
         Ok(())
     }
 
@@ -130,77 +94,6 @@ pub fn become_session_leader() -> Result<()> {
         rustix::process::setsid().context("setsid", || "")?;
     }
     Ok(())
-}
-
-fn open_dir(at: BorrowedFd<'_>, name: &str, shown: &str) -> Result<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let args = || format!("{shown} in the container");
-    Ok(openat(at, name, flags, Mode::empty()).context("openat", args)?)
-}
-
-fn open_devpts(root: BorrowedFd<'_>) -> Result<OwnedFd> {
-    let dev = open_dir(root, "dev", "/dev")?;
-    let pts = open_dir(dev.as_fd(), "pts", "/dev/pts")?;
-    must_be_on_devpts(&pts, "/dev/pts")?;
-    Ok(pts)
-}
-
-fn must_be_on_devpts(fd: &OwnedFd, shown: &str) -> Result<()> {
-    let fs = fstatfs(fd).context("fstatfs", || shown)?;
-    if u64::try_from(fs.f_type) == Ok(DEVPTS_MAGIC) {
-        Ok(())
-    } else {
-        let text =
-            format!("a terminal is asked for, but {shown} in the container is not on a devpts");
-        Err(Error::Invalid(text))
-    }
-}
-
-fn open_peer(master: &OwnedFd) -> sys::Result<OwnedFd> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    knob::check("tiocgptpeer")
-        .and_then(|()| ioctl_tiocgptpeer(master, flags))
-        .context("ioctl", || "ptmx, TIOCGPTPEER")
-}
-
-/// The slave by its name in the devpts, checked to be the terminal of that number.
-fn open_by_number(master: &OwnedFd, pts: &OwnedFd) -> Result<OwnedFd> {
-    /// UNIX98_PTY_SLAVE_MAJOR and the seven after it (Linux, admin-guide/devices.txt).
-    const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
-    let name = ptsname(master, Vec::new()).context("ioctl", || "ptmx, TIOCGPTN")?;
-    let name = name.to_string_lossy().into_owned();
-    let number = name.rsplit('/').next().unwrap_or_default();
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let slave = openat(pts, number, flags, Mode::empty()).context("openat", || name.as_str())?;
-    must_be_on_devpts(&slave, &name)?;
-    let stat = fstat(&slave).context("fstat", || name.as_str())?;
-    let is_terminal = FileType::from_raw_mode(stat.st_mode).is_char_device();
-    if is_terminal && MAJORS.contains(&major(stat.st_rdev)) {
-        Ok(slave)
-    } else {
-        Err(Error::Invalid(format!(
-            "{name} in the container is no terminal"
-        )))
-    }
-}
-
-fn open_console_file(dev: &OwnedFd) -> Result<OwnedFd> {
-    let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let make = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let shown = || "/dev/console in the container";
-    let file = match openat(dev, "console", path, Mode::empty()) {
-        Err(Errno::NOENT) => openat(dev, "console", make, Mode::from_raw_mode(0o600)),
-        other => other,
-    };
-    let file = file.context("openat", shown)?;
-    let stat = fstat(&file).context("fstat", shown)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Symlink | FileType::Directory => {
-            let text = "/dev/console in the container is a symbolic link or a directory";
-            Err(Error::Invalid(text.to_owned()))
-        }
-        _ => Ok(file),
-    }
 }
 
 /// Connects to the Unix stream socket at `path`, which may be longer than a socket address.
@@ -295,13 +188,9 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixListener;
 
-    fn root() -> OwnedFd {
-        openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap()
-    }
-
     #[test]
-    fn a_pair_from_the_devpts_with_both_ways_to_the_slave() {
-        let pair = Console::open(root()).unwrap();
+    fn a_pair_of_the_size_asked_for() {
+        let pair = Console::open().unwrap();
         pair.set_size(ConsoleSize {
             height: 33,
             width: 101,
@@ -309,26 +198,6 @@ mod tests {
         .unwrap();
         let size = rustix::termios::tcgetwinsize(&pair.slave).unwrap();
         assert_eq!((size.ws_row, size.ws_col), (33, 101));
-        let pts = open_devpts(root().as_fd()).unwrap();
-        let again = open_by_number(&pair.master, &pts).unwrap();
-        let rdev = |fd: &OwnedFd| fstat(fd).unwrap().st_rdev;
-        assert_eq!(rdev(&again), rdev(&pair.slave));
-        let flags = rustix::io::fcntl_getfd(&pair.slave).unwrap();
-        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
-    }
-
-    #[test]
-    fn a_root_with_a_false_devpts_is_refused() {
-        let dir = std::env::temp_dir().join(format!("hull-console-{}", std::process::id()));
-        std::fs::create_dir_all(dir.join("real/dev/pts")).unwrap();
-        std::fs::create_dir_all(dir.join("link")).unwrap();
-        std::os::unix::fs::symlink("/dev", dir.join("link/dev")).unwrap();
-        let open = |name: &str| openat(CWD, dir.join(name), OFlags::PATH, Mode::empty()).unwrap();
-        let text = Console::open(open("real")).unwrap_err().to_string();
-        assert!(text.contains("is not on a devpts"), "{text}");
-        let text = Console::open(open("link")).unwrap_err().to_string();
-        assert!(text.starts_with("openat(/dev in the container)"), "{text}");
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
@@ -347,7 +216,8 @@ mod tests {
         drop(socket);
         let (name, fd) = receive_fd(&server).unwrap().unwrap();
         assert_eq!(name, MASTER_NAME);
-        assert_eq!(fstat(&fd).unwrap().st_rdev, fstat(&null).unwrap().st_rdev);
+        let rdev = |fd: std::os::fd::BorrowedFd<'_>| rustix::fs::fstat(fd).unwrap().st_rdev;
+        assert_eq!(rdev(fd.as_fd()), rdev(null.as_fd()));
         assert!(receive_fd(&server).unwrap().is_none());
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -11,6 +11,9 @@ pub enum Error {
     /// A system call failed.
     #[error(transparent)]
     Sys(#[from] sys::Error),
+    /// The root file system could not be made, or something in it not be reached.
+    #[error(transparent)]
+    Rootfs(#[from] rootfs::Error),
     /// Another error, and what was being done.
     #[error("{doing}: {source}")]
     While {
@@ -111,7 +114,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sys(_) | Self::Json { .. } | Self::Hook(_) => ErrorKind::Failed,
+            Self::Sys(_) | Self::Rootfs(_) | Self::Json { .. } | Self::Hook(_) => ErrorKind::Failed,
             Self::While { source, .. } => source.kind(),
             Self::Invalid(_) | Self::InvalidId(_) => ErrorKind::Invalid,
             Self::Exists(_) => ErrorKind::Exists,
