@@ -7,7 +7,11 @@
 
 #![forbid(unsafe_code)]
 
+mod error;
 pub mod oci;
+mod parse;
 pub mod plan;
 
+pub use error::{Error, ErrorKind, Result};
+pub use parse::{DOCUMENT_MAX, parse_config, parse_process, parse_resources};
 pub use plan::Plan;

@@ -12,12 +12,12 @@ use super::{Linux, Process};
 pub struct Spec {
     /// Version of the specification the bundle complies with (SemVer).
     pub oci_version: String,
-    /// The container's root file system.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub root: Option<Root>,
     /// The container's process; may be absent at `create`, not at `start`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// The container's root file system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
     /// Host name, for a UTS namespace of its own.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub hostname: String,

@@ -105,10 +105,10 @@ pub struct Rlimit {
     /// `RLIMIT_…`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Soft limit.
-    pub soft: u64,
     /// Hard limit.
     pub hard: u64,
+    /// Soft limit.
+    pub soft: u64,
 }
 
 /// `scheduler` (sched_setattr(2)).
