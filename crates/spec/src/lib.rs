@@ -7,11 +7,14 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod error;
 pub mod oci;
 mod parse;
 pub mod plan;
+mod words;
 
+pub use check::{DEFAULT_DEVICE_RULES_ANNOTATION, check_update};
 pub use error::{Error, ErrorKind, Result};
 pub use parse::{DOCUMENT_MAX, parse_config, parse_process, parse_resources};
 pub use plan::Plan;

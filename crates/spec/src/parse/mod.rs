@@ -150,7 +150,10 @@ mod tests {
         let big = vec![b' '; DOCUMENT_MAX + 1];
         assert!(matches!(
             parse_config(&big),
-            Err(Error::TooLarge { limit: DOCUMENT_MAX, .. })
+            Err(Error::TooLarge {
+                limit: DOCUMENT_MAX,
+                ..
+            })
         ));
     }
 }

@@ -40,11 +40,13 @@ pub struct Plan {
     pub annotations: BTreeMap<String, String>,
     /// What is new, joined or inherited.
     pub namespaces: Namespaces,
-    /// Map of the user namespace; both are empty or neither is.
+    /// Map of the user namespace; both are empty or neither is. With a joined namespace it is
+    /// what the configuration says of that namespace: whoever joins it compares.
     pub id_maps: IdMaps,
     /// Offsets of a new time namespace, by clock.
     pub time_offsets: Vec<(Clock, TimeOffset)>,
-    /// Network devices to move in: name outside, name inside.
+    /// Network devices to move in: name outside, name inside (never empty; it may hold one `%d`,
+    /// for which the kernel finds a number).
     pub net_devices: BTreeMap<String, NetDevice>,
     /// Control group: where and which limits.
     pub cgroup: CgroupPlan,
@@ -58,7 +60,8 @@ pub struct Plan {
     pub mount_label: Option<String>,
     /// System-call filter, not yet compiled.
     pub seccomp: Option<Seccomp>,
-    /// Kernel parameters: path below /proc/sys, value. Only namespaced ones pass validation.
+    /// Kernel parameters: path below /proc/sys, value. Only those of a namespace that is not
+    /// inherited pass validation; that a joined one is not the host's is for the joiner to see.
     pub sysctl: Vec<(String, String)>,
     /// personality(2).
     pub personality: Option<PersonalityPlan>,
@@ -77,7 +80,7 @@ pub struct RootPlan {
     pub readonly: bool,
 }
 
-/// Hooks by moment (all checked: absolute path, timeout above zero).
+/// Hooks by moment (all checked: absolute path, at least one argument, timeout above zero).
 #[derive(Clone, Debug, Default)]
 pub struct Hooks {
     /// `prestart`, then `createRuntime`: same moment, same namespaces.
@@ -97,7 +100,9 @@ pub struct Hooks {
 pub struct CgroupPlan {
     /// `linux.cgroupsPath` as given: `/abs`, `rel`, or `slice:prefix:name` for systemd.
     pub path: Option<String>,
-    /// Limits; device rules include the runtime's defaults, in order.
+    /// Limits, checked; zeros that mean "not set" are gone. Device rules include the runtime's
+    /// defaults and are complete: applied in order from "nothing allowed" they give the policy.
+    /// They are empty where the defaults were switched off and none were given.
     pub resources: Resources,
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::oci::{ConsoleSize, CpuAffinity};
+use crate::oci::ConsoleSize;
 
 /// A process, ready to be started: the container's own or an exec'd one.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,13 +36,13 @@ pub struct ProcessPlan {
     /// The argument of ioprio_set(2): class << 13 | priority.
     pub io_priority: Option<u16>,
     /// CPU affinity, for exec only.
-    pub exec_cpu_affinity: Option<CpuAffinity>,
+    pub exec_cpu_affinity: Option<CpuAffinityPlan>,
 }
 
 /// A terminal.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct TerminalPlan {
-    /// Initial size.
+    /// Initial size; both numbers fit the kernel's 16 bits.
     pub size: Option<ConsoleSize>,
 }
 
@@ -104,4 +104,13 @@ pub struct SchedulerPlan {
     pub deadline: u64,
     /// Nanoseconds.
     pub period: u64,
+}
+
+/// CPUs that an exec'd process may run on, ascending; empty leaves the set alone.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct CpuAffinityPlan {
+    /// Set before the process moves to the container's cgroup.
+    pub initial: Vec<u32>,
+    /// Set after it.
+    pub after: Vec<u32>,
 }
