@@ -30,7 +30,7 @@ pub(super) fn profile(given: Option<&Seccomp>, at: &At) -> Result<Option<Seccomp
         let at = at.field("architectures");
         words::require(ARCHITECTURES, word, "architecture", &at.index(i))?;
     }
-    for (i, word) in given.flags.iter().enumerate() {
+    for (i, word) in given.flags.iter().flatten().enumerate() {
         let at = at.field("flags");
         words::require(FLAGS, word, "flag", &at.index(i))?;
     }
