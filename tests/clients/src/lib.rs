@@ -4,7 +4,7 @@
 //! directory, and a cgroup parent. Whatever a client leaves behind dies with the arena, and
 //! [`Arena::finish`] first looks for it, so that a runtime that leaks fails the test.
 //!
-//! The runtime under test is `$OCI_RUNTIME`; without it, the workspace's own `hull` is built and
+//! The runtime under test is `$RUNTIME`; without it, the workspace's own `hull` is built and
 //! used. With Debian's runc or crun the same tests run on those.
 
 // A failed step must stop the test at its line: that is what panics are for here.

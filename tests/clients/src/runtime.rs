@@ -27,7 +27,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// `$OCI_RUNTIME`, or hull from this workspace.
+    /// `$RUNTIME`, or hull from this workspace.
     ///
     /// # Panics
     /// When there is no such program.
@@ -35,7 +35,7 @@ impl Runtime {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         RUNTIME
             .get_or_init(|| {
-                let path = std::env::var_os("OCI_RUNTIME").map_or_else(build_hull, PathBuf::from);
+                let path = std::env::var_os("RUNTIME").map_or_else(build_hull, PathBuf::from);
                 Self::at(&path)
             })
             .clone()

@@ -126,7 +126,10 @@ fn run_returns_output_and_status() {
         ])
     };
     if d.arena.runtime.kind == Kind::Crun {
-        not_run("docker's exit statuses 126 and 127", "crun words both in its own way");
+        not_run(
+            "docker's exit statuses 126 and 127",
+            "crun words both in its own way",
+        );
     } else {
         run("no-such-program").exits(127);
         run("/etc/passwd").exits(126);
@@ -317,7 +320,10 @@ fn security_options() {
         && run.err.to_lowercase().contains("operation not permitted")
     {
         // The specification wants a warning for a capability that cannot be granted.
-        not_run("docker run --privileged", "the runtime insists on capabilities that root lacks");
+        not_run(
+            "docker run --privileged",
+            "the runtime insists on capabilities that root lacks",
+        );
     } else {
         assert_eq!(run.ok(), "Seccomp:\t0\n");
     }
