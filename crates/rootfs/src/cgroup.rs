@@ -87,6 +87,7 @@ impl<'p> Prepared<'p> {
                 fd: open_child(&top, name)?,
                 path: &path,
                 last: Last::Nofollow,
+                fresh: true,
             };
             let fstype = if hierarchy.unified {
                 "cgroup2"

@@ -121,6 +121,7 @@ pub(crate) fn bind(mounter: &Mounter, slave: BorrowedFd<'_>) -> Result<()> {
             fd,
             path: Path::new("/dev/console"),
             last: Last::Nofollow,
+            fresh: true,
         };
         let object = Mounter::clone_fd(slave, false).step(step)?;
         mounter.attach(object, &target).step(step).map(drop)

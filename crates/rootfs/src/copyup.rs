@@ -5,15 +5,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod,
-    mkdirat, mknodat, openat, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+    chownat, fchmod, fgetxattr, flistxattr, fsetxattr, mkdirat, mknodat, openat, readlinkat,
+    statat, symlinkat, utimensat,
 };
 use sys::{Context as _, Errno, Error, Result};
+
+/// Limits of xattr(7).
+const XATTR_LIST_MAX: usize = 65_536;
+const XATTR_SIZE_MAX: usize = 65_536;
 
 /// Directories deeper than this are refused: the copy recurses.
 const DEEPEST: u32 = 256;
 
-/// Copies the tree below `from` into `to` (both may be O_PATH), with owners, modes and times. No
+/// Copies the tree below `from` into `to` (both may be O_PATH), with owners, modes, times and extended attributes. No
 /// symlink is
 /// followed, and no other mount is entered: what is mounted below `from` is not of the image.
 pub(crate) fn copy(from: &OwnedFd, to: &OwnedFd) -> Result<()> {
@@ -58,6 +63,7 @@ fn copy_entry(
             copy_entries(source.as_fd(), dest.as_fd(), meta.st_dev, depth)?;
             own(to, name, meta)?;
             fchmod(&dest, mode).context("fchmod", shown)?;
+            copy_attributes(&source, &dest).context("fsetxattr", shown)?;
         }
         FileType::RegularFile => {
             let source = open(from, name, OFlags::RDONLY)?;
@@ -66,6 +72,8 @@ fn copy_entry(
             send(&source, &dest)?;
             own(to, name, meta)?;
             fchmod(&dest, mode).context("fchmod", shown)?;
+            // After the owner, whose change drops file capabilities.
+            copy_attributes(&source, &dest).context("fsetxattr", shown)?;
         }
         FileType::Symlink => {
             let link = readlinkat(from, name, Vec::new()).context("readlinkat", shown)?;
@@ -108,6 +116,25 @@ fn set_times(dir: BorrowedFd<'_>, name: &CStr, meta: &Stat) -> rustix::io::Resul
         last_modification: time(meta.st_mtime, meta.st_mtime_nsec),
     };
     utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Copies extended attributes; those that the tmpfs does not take, or that this process may not
+/// set, are left out.
+fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> rustix::io::Result<()> {
+    let mut names = vec![0u8; XATTR_LIST_MAX];
+    let used = match flistxattr(from, &mut names) {
+        Err(Errno::OPNOTSUPP) => return Ok(()),
+        result => result?,
+    };
+    let mut value = vec![0u8; XATTR_SIZE_MAX];
+    for name in names[..used].split(|&b| b == 0).filter(|n| !n.is_empty()) {
+        let size = fgetxattr(from, name, &mut value)?;
+        match fsetxattr(to, name, &value[..size], XattrFlags::empty()) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::PERM) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 fn send(from: &OwnedFd, to: &OwnedFd) -> Result<()> {

@@ -93,6 +93,7 @@ impl Prepared<'_> {
             fd: place_file(dir, name).step(step)?,
             path: &device.path,
             last: Last::Nofollow,
+            fresh: true,
         };
         if check_node(&target.fd, device).is_ok() {
             return Ok(target.fd);

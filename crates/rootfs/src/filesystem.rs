@@ -3,11 +3,14 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::mount::{MountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
+use rustix::fs::fstatvfs;
+use rustix::mount::{
+    MountFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string,
+};
 use spec::plan::SuperblockFlags;
 use sys::{Context as _, Errno, Error, Result};
 
-use crate::mounter::{Mounter, Object, Target, fd_name, mount_flags};
+use crate::mounter::{Mounter, Object, Target, attributes_of, fd_name, mount_flags};
 
 /// fsconfig(2) copies at most this much of a value.
 const LONGEST_VALUE: usize = 255;
@@ -54,6 +57,40 @@ impl Mounter {
         self.by_name(|| rustix::mount::mount(fs.source, to, fs.fstype, flags, c_data.as_c_str()))?
             .context("mount", args)?;
         self.reopen(target)
+    }
+}
+
+impl Mounter {
+    /// Applies new options to the file system of the mount that `fd` is the root of.
+    pub fn reconfigure(
+        &self,
+        fd: BorrowedFd<'_>,
+        flags: SuperblockFlags,
+        data: &[String],
+    ) -> Result<()> {
+        let context = match sys::mount::fspick(fd) {
+            Ok(context) => context,
+            Err(Errno::NOSYS) => {
+                let now = fstatvfs(fd).context("fstatvfs", || "mount")?.f_flag;
+                let attrs = mount_flags(attributes_of(now));
+                let (all, data) = (attrs | superblock_flags(flags), data.join(","));
+                return self
+                    .by_name(|| rustix::mount::mount_remount(fd_name(fd), all, data.as_str()))?
+                    .context("mount", || format!("{all:?}|MS_REMOUNT, {data:?}"));
+            }
+            Err(errno) => return Err(Error::new("fspick", "mount point", errno)),
+        };
+        for word in superblock_words(flags) {
+            fsconfig_set_flag(&context, word).context("fsconfig", || word)?;
+        }
+        for word in data {
+            match word.split_once('=') {
+                Some((key, value)) => fsconfig_set_string(&context, key, value),
+                None => fsconfig_set_flag(&context, word.as_str()),
+            }
+            .context("fsconfig", || word.as_str())?;
+        }
+        fsconfig_reconfigure(&context).context("fsconfig", || "FSCONFIG_CMD_RECONFIGURE")
     }
 }
 
@@ -135,7 +172,7 @@ impl NewFs<'_> {
 }
 
 /// Flags of the superblock as words for fsconfig(2).
-pub(crate) fn superblock_words(flags: SuperblockFlags) -> impl Iterator<Item = &'static str> {
+fn superblock_words(flags: SuperblockFlags) -> impl Iterator<Item = &'static str> {
     [
         ("ro", flags.ro),
         ("sync", flags.sync),
@@ -148,7 +185,7 @@ pub(crate) fn superblock_words(flags: SuperblockFlags) -> impl Iterator<Item = &
 }
 
 /// Flags of the superblock for mount(2).
-pub(crate) fn superblock_flags(flags: SuperblockFlags) -> MountFlags {
+fn superblock_flags(flags: SuperblockFlags) -> MountFlags {
     [
         (flags.ro, MountFlags::RDONLY),
         (flags.sync, MountFlags::SYNCHRONOUS),

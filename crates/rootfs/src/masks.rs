@@ -98,7 +98,12 @@ impl Prepared<'_> {
     fn find<'a>(&self, path: &'a Path) -> sys::Result<Option<Target<'a>>> {
         let last = Last::Follow;
         match self.mounter.root.resolve(path, last) {
-            Ok(fd) => Ok(Some(Target { fd, path, last })),
+            Ok(fd) => Ok(Some(Target {
+                fd,
+                path,
+                last,
+                fresh: false,
+            })),
             // What does not exist, or what even the container's root cannot reach.
             Err(e) if matches!(e.errno, Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => Ok(None),
             Err(e) => Err(e),

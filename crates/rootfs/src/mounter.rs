@@ -51,6 +51,8 @@ pub(crate) struct Target<'a> {
     pub path: &'a Path,
     /// How it was looked up.
     pub last: Last,
+    /// Whether it was made for this.
+    pub fresh: bool,
 }
 
 /// Makes and changes mounts below one root.
@@ -291,7 +293,7 @@ const FLAGS: [(u64, MountFlags, StatVfsMountFlags); 8] = [
 ];
 
 /// The attributes of a mount by what statvfs(3) reports.
-fn attributes_of(now: StatVfsMountFlags) -> u64 {
+pub(crate) fn attributes_of(now: StatVfsMountFlags) -> u64 {
     let mut attrs = FLAGS
         .iter()
         .filter(|(.., st)| !st.is_empty() && now.contains(*st))

@@ -4,15 +4,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, PROC_SUPER_MAGIC, fstatfs, statat};
-use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fsconfig_set_string};
 use spec::plan::{MountAttrs, MountKind, MountPlan, NamespaceKind, SuperblockFlags};
-use sys::{Context as _, Errno};
+use sys::Errno;
 
 use crate::error::{Error, Result, Step as _};
 use crate::filesystem::NewFs;
 use crate::mounter::{Mounter, Target, is_directory};
 use crate::prepare::Prepared;
-use crate::root::{Last, Want};
+use crate::root::{Last, Root, Want};
 
 /// Magic number of devpts (linux/magic.h).
 pub(crate) const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
@@ -93,7 +92,16 @@ impl<'p> Prepared<'p> {
     fn remember(&mut self, mount: &'p MountPlan, fd: OwnedFd) {
         let destination = mount.destination.as_path();
         let magic = |fd: &OwnedFd| fstatfs(fd).map_or(0, |s| s.f_type);
-        if destination == Path::new("/proc") && magic(&fd) == PROC_SUPER_MAGIC {
+        // What this mount covers is not there any more.
+        if Path::new("/proc").starts_with(destination) {
+            self.procfs = None;
+        }
+        if Path::new("/dev/pts").starts_with(destination) {
+            self.devpts = None;
+        }
+        if destination == Path::new("/") {
+            self.mounter.root = Root::from_fd(fd);
+        } else if destination == Path::new("/proc") && magic(&fd) == PROC_SUPER_MAGIC {
             self.procfs = Some(fd);
         } else if destination == Path::new("/dev/pts") && magic(&fd) == DEVPTS_SUPER_MAGIC {
             self.devpts = Some(fd);
@@ -110,8 +118,14 @@ impl<'p> Prepared<'p> {
         last: Last,
     ) -> Result<Target<'p>> {
         let path = mount.destination.as_path();
-        let fd = (self.mounter.root.place(path, want, last)).step(|| step_of(mount))?;
-        Ok(Target { fd, path, last })
+        let (fd, fresh) =
+            (self.mounter.root.place_noting(path, want, last)).step(|| step_of(mount))?;
+        Ok(Target {
+            fd,
+            path,
+            last,
+            fresh,
+        })
     }
 
     /// Refuses what would shadow the procfs that later steps and programs inside trust.
@@ -178,7 +192,7 @@ impl<'p> Prepared<'p> {
             return Err(Error::refused(step(), why));
         }
         self.check_target(mount, &target, || fstype == "proc")?;
-        let mode = if fstype == "tmpfs" {
+        let mode = if fstype == "tmpfs" && !target.fresh {
             mode_of_existing(&target.fd, data)
         } else {
             None
@@ -268,7 +282,9 @@ impl<'p> Prepared<'p> {
             .resolve(&mount.destination, last)
             .step(step)?;
         if let MountKind::Filesystem { data, .. } = &mount.kind {
-            reconfigure(fd.as_fd(), mount.superblock, data).step(step)?;
+            self.mounter
+                .reconfigure(fd.as_fd(), mount.superblock, data)
+                .step(step)?;
         }
         self.mounter
             .set_attrs(fd.as_fd(), mount.attrs, false, None)
@@ -283,23 +299,6 @@ impl<'p> Prepared<'p> {
             None => Ok(()),
         }
     }
-}
-
-/// Applies new options to the superblock of the mount that `fd` is the root of.
-fn reconfigure(fd: BorrowedFd<'_>, flags: SuperblockFlags, data: &[String]) -> sys::Result<()> {
-    let pick = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
-    let context = rustix::mount::fspick(fd, c"", pick).context("fspick", || "mount point")?;
-    for word in crate::filesystem::superblock_words(flags) {
-        fsconfig_set_flag(&context, word).context("fsconfig", || word)?;
-    }
-    for word in data {
-        match word.split_once('=') {
-            Some((key, value)) => fsconfig_set_string(&context, key, value),
-            None => fsconfig_set_flag(&context, word.as_str()),
-        }
-        .context("fsconfig", || word.as_str())?;
-    }
-    fsconfig_reconfigure(&context).context("fsconfig", || "FSCONFIG_CMD_RECONFIGURE")
 }
 
 /// Mounts that further mount points, device nodes or copies are made in.

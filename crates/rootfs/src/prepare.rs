@@ -11,7 +11,7 @@ use sys::{Context as _, trace};
 
 use crate::cgroup::CgroupLayout;
 use crate::console::{Terminal, open_terminal};
-use crate::error::{Result, Step as _};
+use crate::error::{Error, Result, Step as _};
 use crate::mounter::{Mounter, Object, fd_name, propagation_flag};
 use crate::mounts::{calls_of, step_of};
 use crate::root::{Last, Root, open_host};
@@ -52,7 +52,12 @@ pub struct Prepared<'p> {
 pub fn prepare(plan: &Plan, mut context: Context) -> Result<Prepared<'_>> {
     // Modes are given exactly.
     rustix::process::umask(Mode::empty());
-    let root = if plan.namespaces.is_inherited(NamespaceKind::Mount) {
+    let inherited = plan.namespaces.is_inherited(NamespaceKind::Mount);
+    if inherited && !(plan.masked_paths.is_empty() && plan.readonly_paths.is_empty()) {
+        let why = "masked and read-only paths need a mount namespace of the container's own";
+        return Err(Error::refused("root file system", why));
+    }
+    let root = if inherited {
         // The mounts of the host are not ours to rearrange: mounts of the plan are made below the
         // root where it is, and it is only chrooted to.
         let path = &plan.root.path;

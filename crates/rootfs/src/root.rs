@@ -116,6 +116,16 @@ impl Root {
     /// # Errors
     /// The failed call's.
     pub fn place(&self, path: &Path, want: Want, last: Last) -> Result<OwnedFd> {
+        self.place_noting(path, want, last).map(|(fd, _)| fd)
+    }
+
+    /// The same; says whether the last component was made.
+    pub(crate) fn place_noting(
+        &self,
+        path: &Path,
+        want: Want,
+        last: Last,
+    ) -> Result<(OwnedFd, bool)> {
         self.place_bounded(path, want, last, &mut MAX_SYMLINKS.to_owned())
     }
 
@@ -125,19 +135,19 @@ impl Root {
         want: Want,
         last: Last,
         budget: &mut u32,
-    ) -> Result<OwnedFd> {
+    ) -> Result<(OwnedFd, bool)> {
         let mut path: PathBuf = path.to_owned();
         loop {
             match self.resolve(&path, last) {
                 Err(e) if e.errno == Errno::NOENT => {}
-                result => return result,
+                result => return result.map(|fd| (fd, false)),
             }
             let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                 return Err(lookup_error(&path, Errno::NOENT));
             };
-            let dir = self.place_bounded(parent, Want::Directory, Last::Follow, budget)?;
+            let (dir, _) = self.place_bounded(parent, Want::Directory, Last::Follow, budget)?;
             match make(&dir, name, want) {
-                Ok(()) => return open_child(&dir, name),
+                Ok(()) => return open_child(&dir, name).map(|fd| (fd, true)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(make_error(&path, want, errno)),
             }

@@ -8,7 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, move_mount,
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags,
+    move_mount,
 };
 
 use crate::knob;
@@ -94,6 +95,16 @@ pub fn clone_tree(
 pub fn fsopen(fstype: &CStr) -> Result<OwnedFd> {
     knob::check("fsopen")?;
     rustix::mount::fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC)
+}
+
+/// fspick(2) on the mount that `fd` is the root of: begins a change of its file system's options.
+///
+/// # Errors
+/// fspick(2)'s; ENOSYS also where [`knob`] fakes fsopen(2), which came with it.
+pub fn fspick(fd: BorrowedFd<'_>) -> Result<OwnedFd> {
+    knob::check("fsopen")?;
+    let flags = FsPickFlags::FSPICK_CLOEXEC | FsPickFlags::FSPICK_EMPTY_PATH;
+    rustix::mount::fspick(fd, c"", flags)
 }
 
 /// fsmount(2): the detached mount of a created instance, with MOUNT_ATTR_… bits.

@@ -130,6 +130,28 @@ fn remount_of_a_file_system() {
 }
 
 #[test]
+fn mode_of_a_new_tmpfs() {
+    alone(|| {
+        let root = image();
+        let etc = root.path().join("etc");
+        std::fs::set_permissions(&etc, std::fs::Permissions::from_mode(0o711)).unwrap();
+        let mut plan = bare(root.path());
+        plan.mounts = vec![
+            fs("/etc", "tmpfs", &[], 0),
+            fs("/new", "tmpfs", &[], 0),
+            fs("/tmp", "tmpfs", &["mode=700"], 0),
+        ];
+        contained(&plan, |plan, context| {
+            enter(plan, context);
+            for (at, expected) in [("/etc", 0o711), ("/new", 0o1777), ("/tmp", 0o700)] {
+                let mode = std::fs::metadata(at).unwrap().mode() & 0o7777;
+                assert_eq!(mode, expected, "{at}");
+            }
+        });
+    });
+}
+
+#[test]
 fn recursive_attributes() {
     alone(|| {
         let tree = || {
@@ -239,6 +261,8 @@ fn copy_up() {
             std::fs::Permissions::from_mode(0o4711),
         )
         .unwrap();
+        let empty = rustix::fs::XattrFlags::empty();
+        rustix::fs::setxattr(etc.join("sub/file"), "user.key", b"value", empty).unwrap();
         std::os::unix::fs::chown(etc.join("sub"), Some(12), Some(34)).unwrap();
         symlink("/outside", etc.join("link")).unwrap();
         std::fs::set_permissions(&etc, std::fs::Permissions::from_mode(0o750)).unwrap();
@@ -253,6 +277,12 @@ fn copy_up() {
             assert_eq!(std::fs::metadata("/etc").unwrap().mode() & 0o7777, 0o750);
             let file = std::fs::metadata("/etc/sub/file").unwrap();
             assert_eq!((file.len(), file.mode() & 0o7777), (3_000_000, 0o4711));
+            let mut value = [0u8; 16];
+            match rustix::fs::getxattr("/etc/sub/file", "user.key", &mut value) {
+                Ok(size) => assert_eq!(&value[..size], b"value"),
+                // Before Linux 6.6 a tmpfs has none of the kind.
+                Err(e) => assert_eq!(e, sys::Errno::OPNOTSUPP),
+            }
             let sub = std::fs::metadata("/etc/sub").unwrap();
             assert_eq!((sub.uid(), sub.gid()), (12, 34));
             assert_eq!(

@@ -297,6 +297,45 @@ fn kernel_parameters() {
 }
 
 #[test]
+fn in_a_joined_mount_namespace() {
+    use spec::plan::{NamespaceKind, NamespaceMode};
+    alone(|| {
+        let root = image();
+        let mut plan = usual(root.path());
+        let kind = NamespaceKind::Mount.clone_flag();
+        let path = std::path::PathBuf::from("/proc/self/ns/mnt");
+        plan.namespaces
+            .set(NamespaceKind::Mount, NamespaceMode::Join(path));
+        contained(&plan, |plan, context| {
+            sys::namespace::unshare(kind).unwrap();
+            enter(plan, context);
+            check();
+        });
+    });
+}
+
+#[test]
+fn a_mount_over_the_root() {
+    alone(|| {
+        let root = image();
+        let mut plan = usual(root.path());
+        plan.mounts.insert(0, fs("/", "tmpfs", &["size=1m"], 0));
+        plan.root.readonly = true;
+        for no_pivot in [false, true] {
+            contained(&plan, |plan, context| {
+                let prepared = prepare(plan, context).unwrap();
+                prepared.pivot(no_pivot).unwrap();
+                prepared.finish().unwrap();
+                check();
+                assert_eq!(names("/"), ["dev", "proc", "sys"]);
+                assert!(mounts()["/"].options.starts_with("ro"));
+            });
+        }
+        assert_eq!(names(root.path()).len(), 6);
+    });
+}
+
+#[test]
 fn without_a_mount_namespace_only_the_root_changes() {
     use spec::plan::{NamespaceKind, NamespaceMode};
     alone(|| {
@@ -307,6 +346,11 @@ fn without_a_mount_namespace_only_the_root_changes() {
         contained(&plan, |plan, context| {
             enter(plan, context);
             assert!(names("/").contains(&"rootfs".to_owned()));
+        });
+        plan.masked_paths = paths(&["/etc"]);
+        contained(&plan, |plan, context| {
+            let error = prepare(plan, context).unwrap_err();
+            assert_eq!(error.kind(), rootfs::ErrorKind::Refused, "{error}");
         });
     });
 }
