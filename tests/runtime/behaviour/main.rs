@@ -1,3 +1,9 @@
 //! How an OCI runtime behaves: one module a topic.
 
-mod smoke;
+mod devices;
+mod filesystem;
+mod mounts;
+mod mounts_recursive;
+mod namespaces;
+mod propagation;
+mod user_namespaces;

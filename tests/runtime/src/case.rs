@@ -145,14 +145,21 @@ impl Case {
             ids: RefCell::new(Vec::new()),
             undo: RefCell::new(Vec::new()),
         });
-        let first = Container::new(&shared, "a");
+        let first = Container::new(&shared, "a", Path::new("a"));
         Self { shared, first }
     }
 
     /// Another container of this case.
     #[must_use]
     pub fn container(&self, name: &str) -> Container {
-        Container::new(&self.shared, name)
+        Container::new(&self.shared, name, Path::new(name))
+    }
+
+    /// Another container, with its bundle at this place below the case's directory.
+    #[must_use]
+    pub fn container_in(&self, place: &str) -> Container {
+        let name = place.replace('/', "-");
+        Container::new(&self.shared, &name, Path::new(place))
     }
 
     /// The program under test.

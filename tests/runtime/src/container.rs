@@ -27,12 +27,12 @@ impl std::fmt::Debug for Container {
 }
 
 impl Container {
-    pub(crate) fn new(shared: &Rc<Shared>, name: &str) -> Self {
+    pub(crate) fn new(shared: &Rc<Shared>, name: &str, place: &Path) -> Self {
         let id = format!("{}-{name}", shared.token);
         shared.ids.borrow_mut().push(id.clone());
         Self {
             shared: Rc::clone(shared),
-            bundle: shared.dir.join(name),
+            bundle: shared.dir.join(place),
             id,
         }
     }
