@@ -8,13 +8,17 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod default;
 mod error;
+mod features;
 pub mod oci;
 mod parse;
 pub mod plan;
 mod words;
 
 pub use check::{DEFAULT_DEVICE_RULES_ANNOTATION, check_update};
+pub use default::default_spec;
 pub use error::{Error, ErrorKind, Result};
+pub use features::features;
 pub use parse::{DOCUMENT_MAX, parse_config, parse_process, parse_resources};
 pub use plan::Plan;

@@ -37,12 +37,12 @@ pub struct Process {
     /// `/proc/self/oom_score_adj`; untouched where absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i32>,
-    /// SELinux process label.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub selinux_label: String,
     /// sched_setattr(2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<Scheduler>,
+    /// SELinux process label.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selinux_label: String,
     /// ioprio_set(2).
     #[serde(rename = "ioPriority", skip_serializing_if = "Option::is_none")]
     pub io_priority: Option<IoPriority>,

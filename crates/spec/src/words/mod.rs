@@ -68,6 +68,16 @@ pub(crate) const CLOCKS: &Table<Clock> = &[
     ("monotonic", Clock::Monotonic),
 ];
 
+/// Keys of `hooks`, in the order in which they run.
+pub(crate) const HOOKS: &[&str] = &[
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
 const fn propagation(kind: PropagationKind, recursive: bool) -> Propagation {
     Propagation { kind, recursive }
 }

@@ -1,6 +1,12 @@
 //! A small valid configuration to change.
 
 #![allow(dead_code, reason = "no test uses all of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by it"
+)]
 
 use std::path::Path;
 
