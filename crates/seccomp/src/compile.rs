@@ -83,6 +83,8 @@ fn section(lowered: &Lowered<'_>, audit: u32, options: &Options, out: &mut Emitt
             ranges.add_calls(lowered, *arch, options);
         } else {
             ranges.push(first_number(*arch), Outcome::Return(FOREIGN));
+            // -1 is nobody's number: a tracer that wants a call not to be made leaves it.
+            ranges.push(u32::MAX, Outcome::Return(lowered.default_action));
         }
     }
     search(ranges.as_slice(), lowered.default_action, out);

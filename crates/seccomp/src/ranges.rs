@@ -182,9 +182,12 @@ const fn is_permissive(default_action: u32) -> bool {
 /// What the rules for one number come to.
 ///
 /// The first rule without conditions decides alone, wherever it stands among the others (so
-/// libseccomp has it). Among rules with conditions the first that holds decides.
+/// libseccomp has it); the same goes for one call below a multiplexer. Among rules with conditions
+/// the first that holds decides.
 fn outcome(lowered: &Lowered<'_>, arch: Arch, entries: &[Entry]) -> Outcome {
     let mut alternatives: Vec<Alternative> = Vec::new();
+    // Rules for calls below a multiplexer that have no conditions of their own.
+    let mut plain = 0;
     for (_, place, selector) in entries {
         let rule = &lowered.rules[*place];
         for conditions in &rule.alternatives {
@@ -197,8 +200,11 @@ fn outcome(lowered: &Lowered<'_>, arch: Arch, entries: &[Entry]) -> Outcome {
                 return Outcome::Return(rule.action);
             }
             if alternatives.iter().all(|a| a.conditions != conditions) {
+                let is_plain = selector.is_some() && conditions.len() == 1;
                 let action = rule.action;
-                alternatives.push(Alternative { conditions, action });
+                let at = if is_plain { plain } else { alternatives.len() };
+                alternatives.insert(at, Alternative { conditions, action });
+                plain += usize::from(is_plain);
             }
         }
     }
