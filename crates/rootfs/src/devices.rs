@@ -34,6 +34,10 @@ impl Prepared<'_> {
         let mut parent: Option<(&Path, OwnedFd)> = None;
         for device in &self.plan.devices {
             let step = || format!("device {:?}", device.path);
+            // Always a link to the container's own devpts.
+            if device.path == Path::new("/dev/ptmx") {
+                continue;
+            }
             let (Some(dir), Some(name)) = (device.path.parent(), device.path.file_name()) else {
                 return Err(Error::refused(step(), "not a path of a file"));
             };

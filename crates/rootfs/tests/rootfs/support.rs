@@ -11,8 +11,8 @@ use rustix::process::{WaitId, WaitIdOptions};
 use spec::Plan;
 use spec::oci::IdMapping;
 use spec::plan::{
-    CgroupPlan, DeviceKind, DevicePlan, Hooks, IdMaps, MountAttrs, MountKind, MountPlan,
-    NamespaceKind, NamespaceMode, Namespaces, RootPlan, SuperblockFlags,
+    DeviceKind, DevicePlan, IdMaps, MountAttrs, MountKind, MountPlan, NamespaceKind, NamespaceMode,
+    SuperblockFlags,
 };
 use sys::process::{CloneArgs, Cloned, clone3};
 
@@ -128,112 +128,66 @@ pub fn image() -> tempfile::TempDir {
     dir
 }
 
-/// A plan with new namespaces and nothing mounted.
+/// A plan with new namespaces and nothing mounted; no devices either.
 pub fn bare(root: &Path) -> Plan {
-    let mut namespaces = Namespaces::default();
-    for kind in [
-        NamespaceKind::Mount,
-        NamespaceKind::Pid,
-        NamespaceKind::Ipc,
-        NamespaceKind::Uts,
-        NamespaceKind::Network,
-    ] {
-        namespaces.set(kind, NamespaceMode::New);
-    }
-    Plan {
-        root: RootPlan {
-            path: root.to_owned(),
-            readonly: false,
-        },
-        oci_version: "1.3.0".to_owned(),
-        process: None,
-        hostname: None,
-        domainname: None,
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        hooks: Hooks::default(),
-        annotations: BTreeMap::new(),
-        namespaces,
-        id_maps: IdMaps::default(),
-        time_offsets: Vec::new(),
-        net_devices: BTreeMap::new(),
-        cgroup: CgroupPlan::default(),
-        rootfs_propagation: None,
-        masked_paths: Vec::new(),
-        readonly_paths: Vec::new(),
-        mount_label: None,
-        seccomp: None,
-        sysctl: Vec::new(),
-        personality: None,
-        memory_policy: None,
-        intel_rdt: None,
-    }
+    let namespaces: Vec<serde_json::Value> = ["mount", "pid", "ipc", "uts", "network"]
+        .into_iter()
+        .map(|kind| serde_json::json!({"type": kind}))
+        .collect();
+    let mut plan = parsed(&serde_json::json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": root},
+        "linux": {"namespaces": namespaces},
+    }));
+    plan.devices.clear();
+    plan
+}
+
+fn parsed(config: &serde_json::Value) -> Plan {
+    let spec = spec::parse_config(config.to_string().as_bytes()).unwrap();
+    Plan::new(&spec, Path::new("/")).unwrap().0
 }
 
 /// The mounts, devices, masks of `runc spec`.
 pub fn usual(root: &Path) -> Plan {
-    const SUID: u64 = MountAttrs::NOSUID;
-    const EXEC: u64 = MountAttrs::NOEXEC;
-    const DEV: u64 = MountAttrs::NODEV;
-    let mut plan = bare(root);
-    plan.mounts = vec![
-        fs("/proc", "proc", &[], 0),
-        fs(
-            "/dev",
-            "tmpfs",
-            &["mode=755", "size=65536k"],
-            SUID | MountAttrs::STRICTATIME,
-        ),
-        fs(
-            "/dev/pts",
-            "devpts",
-            &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-            SUID | EXEC,
-        ),
-        fs(
-            "/dev/shm",
-            "tmpfs",
-            &["mode=1777", "size=65536k"],
-            SUID | EXEC | DEV,
-        ),
-        fs("/dev/mqueue", "mqueue", &[], SUID | EXEC | DEV),
-        fs("/sys", "sysfs", &[], SUID | EXEC | DEV | MountAttrs::RDONLY),
+    let mount = |at: &str, fstype: &str, options: &[&str]| serde_json::json!({"destination": at, "type": fstype, "source": fstype, "options": options});
+    let cgroup = ["nosuid", "noexec", "nodev", "relatime", "ro"];
+    let pts = [
+        "nosuid",
+        "noexec",
+        "newinstance",
+        "ptmxmode=0666",
+        "mode=0620",
+        "gid=5",
     ];
-    plan.mounts.push(cgroup(
-        "/sys/fs/cgroup",
-        SUID | EXEC | DEV | MountAttrs::RDONLY,
-    ));
-    plan.devices = [
-        ("null", 3),
-        ("zero", 5),
-        ("full", 7),
-        ("random", 8),
-        ("urandom", 9),
-    ]
-    .into_iter()
-    .map(|(name, minor)| device(&format!("/dev/{name}"), 1, minor))
-    .chain([device("/dev/tty", 5, 0)])
-    .collect();
-    plan.masked_paths = paths(&[
-        "/proc/acpi",
-        "/proc/asound",
-        "/proc/kcore",
-        "/proc/keys",
-        "/proc/latency_stats",
-        "/proc/timer_list",
-        "/proc/timer_stats",
-        "/proc/sched_debug",
-        "/sys/firmware",
-        "/proc/scsi",
-    ]);
-    plan.readonly_paths = paths(&[
-        "/proc/bus",
-        "/proc/fs",
-        "/proc/irq",
-        "/proc/sys",
-        "/proc/sysrq-trigger",
-    ]);
-    plan
+    let namespaces: Vec<serde_json::Value> = ["mount", "pid", "ipc", "uts", "network"]
+        .into_iter()
+        .map(|kind| serde_json::json!({"type": kind}))
+        .collect();
+    parsed(&serde_json::json!({
+        "ociVersion": "1.2.0",
+        "root": {"path": root},
+        "mounts": [
+            mount("/proc", "proc", &[]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &pts),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+            mount("/sys/fs/cgroup", "cgroup", &cgroup),
+        ],
+        "linux": {
+            "namespaces": namespaces,
+            "maskedPaths": [
+                "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+                "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware",
+                "/proc/scsi",
+            ],
+            "readonlyPaths": [
+                "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+            ],
+        },
+    }))
 }
 
 /// Gives the plan a user namespace whose ids begin at `first`.
