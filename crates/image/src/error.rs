@@ -30,4 +30,20 @@ pub enum Error {
         /// What is wrong.
         why: String,
     },
+    /// A layer that no honest tool makes, or a broken one.
+    #[error("{what}: {why}")]
+    Layer {
+        /// The entry or the part of it.
+        what: String,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Reading or writing failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// The reason.
+        source: std::io::Error,
+    },
 }

@@ -8,6 +8,7 @@
 mod digest;
 pub mod document;
 mod error;
+pub mod layer;
 mod reference;
 
 pub use digest::{Algorithm, Digest, Hasher};
