@@ -13,6 +13,8 @@ pub const FAKE_ENOSYS: &str = "HULL_FAKE_ENOSYS";
 
 /// Calls that have a fallback, and so a switch.
 pub const CALLS: &[&str] = &[
+    "bpf_f_replace",
+    "cgroup_kill",
     "clone3",
     "clone_into_cgroup",
     "close_range",

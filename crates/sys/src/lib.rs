@@ -9,6 +9,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod bpf;
 mod error;
 pub mod keyring;
 pub mod knob;

@@ -1,0 +1,98 @@
+//! Handing controllers down the tree, and saying why one is missing.
+
+use std::path::{Path, PathBuf};
+
+use crate::dir::Dir;
+use crate::error::Result;
+
+const CONTROLLERS: &str = "cgroup.controllers";
+const SUBTREE: &str = "cgroup.subtree_control";
+
+/// Makes all controllers that the tree has available in `leaf`, as far as the kernel lets us.
+///
+/// Failures are not reported here: a controller matters only once a limit asks for it, and
+/// [`why_missing`] finds the reason then.
+pub(crate) fn enable_all(mountpoint: &Path, leaf: &Path) -> Result<()> {
+    let available = Dir::new(mountpoint).read(CONTROLLERS)?;
+    let names: Vec<&str> = available.split_ascii_whitespace().collect();
+    enable(mountpoint, leaf, &names);
+    Ok(())
+}
+
+/// Makes some controllers available in `leaf`, as far as the kernel lets us.
+pub(crate) fn enable(mountpoint: &Path, leaf: &Path, names: &[&str]) {
+    if names.is_empty() {
+        return;
+    }
+    let words: Vec<String> = names.iter().map(|n| format!("+{n}")).collect();
+    for dir in ancestors(mountpoint, leaf) {
+        let dir = Dir::new(dir);
+        if dir.write(SUBTREE, &words.join(" ")).is_ok() {
+            continue;
+        }
+        // The write is all or nothing: one controller that cannot go further must not keep the
+        // others back.
+        for word in &words {
+            let _ = dir.write(SUBTREE, word);
+        }
+    }
+}
+
+/// Whether the tree has a controller at all.
+pub(crate) fn tree_has(mountpoint: &Path, name: &str) -> bool {
+    has(&Dir::new(mountpoint), CONTROLLERS, name)
+}
+
+/// Whether a group has a controller.
+pub(crate) fn has(dir: &Dir, file: &str, name: &str) -> bool {
+    dir.read_opt(file)
+        .ok()
+        .flatten()
+        .is_some_and(|text| text.split_ascii_whitespace().any(|c| c == name))
+}
+
+/// Why `leaf` lacks a controller: the highest place that does not hand it down, and the kernel's
+/// reason.
+pub(crate) fn why_missing(mountpoint: &Path, leaf: &Path, name: &str) -> String {
+    for path in ancestors(mountpoint, leaf) {
+        let dir = Dir::new(&path);
+        if !has(&dir, CONTROLLERS, name) {
+            return format!("not in {:?}", path.join(CONTROLLERS));
+        }
+        if has(&dir, SUBTREE, name) {
+            continue;
+        }
+        return match dir.write(SUBTREE, &format!("+{name}")) {
+            Err(e) if e.errno == sys::Errno::BUSY => {
+                format!("{e} (the cgroup has processes of its own)")
+            }
+            Err(e) => e.to_string(),
+            Ok(()) => continue,
+        };
+    }
+    format!("{leaf:?} lacks its files")
+}
+
+/// The groups from the mount point down to the parent of `leaf`.
+fn ancestors(mountpoint: &Path, leaf: &Path) -> Vec<PathBuf> {
+    let mut all: Vec<PathBuf> = leaf
+        .ancestors()
+        .skip(1)
+        .take_while(|dir| dir.starts_with(mountpoint))
+        .map(Path::to_owned)
+        .collect();
+    all.reverse();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn from_the_top_down() {
+        let got = ancestors(Path::new("/m"), Path::new("/m/a/b"));
+        assert_eq!(got, [PathBuf::from("/m"), PathBuf::from("/m/a")]);
+        assert!(ancestors(Path::new("/m"), Path::new("/m")).is_empty());
+    }
+}

@@ -1,0 +1,382 @@
+//! On the real kernel: needs root and cgroup v1 or hybrid, which CI's host has.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test"
+)]
+
+mod common;
+
+use cgroup::{ErrorKind, Manager, Mode, OomEvent, Policy, Request};
+use common::{Fixture, read};
+use spec::oci::Resources;
+
+fn resources(json: &str) -> Resources {
+    serde_json::from_str(json).unwrap()
+}
+
+/// `false` where this machine is of another kind; the VM's suite covers that one.
+fn v1_here() -> bool {
+    cgroup::Layout::detect().unwrap().mode != Mode::V2
+}
+
+#[test]
+fn a_process_enters_every_hierarchy() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let child = f.sleeper();
+    for line in child.cgroups().lines() {
+        assert!(line.ends_with(&format!(":/{}", f.name)), "{line}");
+    }
+    assert_eq!(f.manager.procs(true).unwrap(), [child.pid()]);
+    let state = serde_json::to_string(&f.manager.state()).unwrap();
+    let again = Manager::from_state(serde_json::from_str(&state).unwrap());
+    assert_eq!(again.paths(), f.manager.paths());
+    assert_eq!(again.procs(false).unwrap(), [child.pid()]);
+}
+
+#[test]
+fn another_process_is_moved() {
+    if !v1_here() {
+        return;
+    }
+    let (from, to) = (Fixture::new(), Fixture::new());
+    let child = from.sleeper();
+    to.manager.join(child.pid).unwrap();
+    for line in child.cgroups().lines() {
+        assert!(line.ends_with(&format!(":/{}", to.name)), "{line}");
+    }
+}
+
+#[test]
+fn limits_reach_the_files() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let r = resources(
+        r#"{"memory":{"limit":104857600,"swap":209715200,"reservation":52428800,"swappiness":10,
+            "disableOOMKiller":true,"kernel":1,"kernelTCP":1},
+            "cpu":{"shares":512,"quota":50000,"period":200000,"burst":10000,"cpus":"0","mems":"0"},
+            "pids":{"limit":17},
+            "blockIO":{"weight":300}}"#,
+    );
+    let warnings = f.manager.apply(&r).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    for (controller, file, want) in [
+        ("memory", "memory.limit_in_bytes", "104857600"),
+        ("memory", "memory.memsw.limit_in_bytes", "209715200"),
+        ("memory", "memory.soft_limit_in_bytes", "52428800"),
+        ("memory", "memory.swappiness", "10"),
+        ("cpu", "cpu.shares", "512"),
+        ("cpu", "cpu.cfs_quota_us", "50000"),
+        ("cpu", "cpu.cfs_period_us", "200000"),
+        ("cpu", "cpu.cfs_burst_us", "10000"),
+        ("cpuset", "cpuset.cpus", "0"),
+        ("cpuset", "cpuset.mems", "0"),
+        ("pids", "pids.max", "17"),
+    ] {
+        assert_eq!(f.read(controller, file), want, "{file}");
+    }
+    assert!(
+        f.read("memory", "memory.oom_control")
+            .starts_with("oom_kill_disable 1")
+    );
+    let weight = f.dir("blkio").join("blkio.bfq.weight");
+    if weight.exists() {
+        assert_eq!(read(&weight).trim_start_matches("default "), "300");
+    }
+}
+
+#[test]
+fn memory_limits_move_in_both_directions() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let set = |limit: i64, swap: i64| {
+        let r = resources(&format!(
+            r#"{{"memory":{{"limit":{limit},"swap":{swap}}}}}"#
+        ));
+        f.manager.apply(&r)
+    };
+    let in_force = || {
+        let read = |file| f.read("memory", file).parse::<i64>().unwrap();
+        (
+            read("memory.limit_in_bytes"),
+            read("memory.memsw.limit_in_bytes"),
+        )
+    };
+    const MIB: i64 = 1 << 20;
+    for (limit, swap) in [
+        (64, 64),
+        (128, 256),
+        (32, 48),
+        (200, 220),
+        (100, 100),
+        (300, 300),
+    ] {
+        set(limit * MIB, swap * MIB).unwrap();
+        assert_eq!(in_force(), (limit * MIB, swap * MIB));
+    }
+    assert_eq!(
+        set(100 * MIB, 99 * MIB).unwrap_err().kind(),
+        ErrorKind::Invalid
+    );
+    // No limit at all also lifts the limit of the sum.
+    f.manager
+        .apply(&resources(r#"{"memory":{"limit":-1}}"#))
+        .unwrap();
+    let (limit, swap) = in_force();
+    assert!(limit > 1 << 60 && swap > 1 << 60);
+    // Zero leaves things as they are.
+    set(0, 0).unwrap();
+    assert_eq!(in_force(), (limit, swap));
+}
+
+#[test]
+fn cpu_idle_and_back() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    if !f.dir("cpu").join("cpu.idle").exists() {
+        return;
+    }
+    f.manager
+        .apply(&resources(r#"{"cpu":{"idle":1,"shares":512}}"#))
+        .unwrap();
+    assert_eq!(f.read("cpu", "cpu.idle"), "1");
+    f.manager
+        .apply(&resources(r#"{"cpu":{"idle":0,"shares":512}}"#))
+        .unwrap();
+    assert_eq!(f.read("cpu", "cpu.shares"), "512");
+    // Burst and quota bound each other: raised and lowered together.
+    for (quota, burst) in [(50_000, 50_000), (20_000, 10_000), (90_000, 80_000)] {
+        let json = format!(r#"{{"cpu":{{"quota":{quota},"burst":{burst}}}}}"#);
+        f.manager.apply(&resources(&json)).unwrap();
+        assert_eq!(f.read("cpu", "cpu.cfs_burst_us"), burst.to_string());
+    }
+}
+
+#[test]
+fn refused_values_say_which() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    for (json, want) in [
+        (r#"{"cpu":{"shares":1}}"#, "cpu.shares: 1: not in 2-262144"),
+        (
+            r#"{"memory":{"swappiness":101}}"#,
+            "memory.swappiness: 101: not in 0-100",
+        ),
+        (
+            r#"{"hugepageLimits":[{"pageSize":"x","limit":1}]}"#,
+            "hugepageLimits",
+        ),
+        (r#"{"cpu":{"cpus":"999999"}}"#, "cpuset.cpus"),
+        (
+            r#"{"network":{"classID":7}}"#,
+            "network.classID: controller net_cls is not available",
+        ),
+        (r#"{"unified":{"a/b":"1"}}"#, "unified \"a/b\""),
+        (
+            r#"{"unified":{"memory.high":"1"}}"#,
+            "controller memory is not available",
+        ),
+    ] {
+        let e = f.manager.apply(&resources(json)).unwrap_err().to_string();
+        assert!(e.contains(want), "{json}: {e}");
+        assert!(!e.contains('\n'));
+    }
+}
+
+#[test]
+fn a_missing_controller_can_be_tolerated() {
+    if !v1_here() {
+        return;
+    }
+    let json = r#"{"network":{"classID":7},"pids":{"limit":0}}"#;
+    let mut f = Fixture::named(Policy {
+        tolerate: vec!["net_cls".into()],
+        ..Policy::default()
+    });
+    f.manager.create().unwrap();
+    if f.manager.paths().contains_key("net_cls") {
+        return;
+    }
+    let warnings = f.manager.apply(&resources(json)).unwrap();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    // Zero is a limit.
+    assert_eq!(f.read("pids", "pids.max"), "0");
+}
+
+#[test]
+fn devices_are_denied() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let r = resources(
+        r#"{"devices":[{"allow":false,"access":"rwm"},
+            {"allow":true,"type":"c","major":1,"minor":3,"access":"rw"},
+            {"allow":true,"type":"c","access":"m"}]}"#,
+    );
+    f.manager.apply(&r).unwrap();
+    assert_eq!(f.read("devices", "devices.list"), "c *:* m\nc 1:3 rwm");
+    let opens = |path: &'static str| {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let _child = common::Sleeper::start(&f.manager.joiner().unwrap(), || {
+            let flags = rustix::fs::OFlags::RDONLY;
+            let r = rustix::fs::open(path, flags, rustix::fs::Mode::empty());
+            let errno = r.err().map_or(0, |e| e.raw_os_error());
+            let _ = rustix::io::write(&writer, &errno.to_ne_bytes());
+        });
+        let mut bytes = [0; 4];
+        rustix::io::read(&reader, &mut bytes).unwrap();
+        i32::from_ne_bytes(bytes)
+    };
+    assert_eq!(opens("/dev/null"), 0);
+    assert_eq!(opens("/dev/zero"), 1, "EPERM");
+    // With a child group, the default cannot be set again, but exceptions can change.
+    std::fs::create_dir(f.dir("devices").join("child")).unwrap();
+    let r = resources(
+        r#"{"devices":[{"allow":false},{"allow":true,"type":"c","major":1,"minor":5,"access":"r"}]}"#,
+    );
+    f.manager.apply(&r).unwrap();
+    assert_eq!(f.read("devices", "devices.list"), "c 1:5 r");
+}
+
+#[test]
+fn freeze_and_thaw_and_kill() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let mut child = f.sleeper();
+    assert!(!f.manager.is_frozen().unwrap());
+    f.manager.freeze().unwrap();
+    assert!(f.manager.is_frozen().unwrap());
+    f.manager.thaw().unwrap();
+    assert!(!f.manager.is_frozen().unwrap());
+    // Also by the other freezer, which somebody else may use.
+    std::fs::write(f.dir("freezer").join("freezer.state"), "FROZEN").unwrap();
+    assert!(f.manager.is_frozen().unwrap());
+    f.manager.thaw().unwrap();
+    assert!(!f.manager.is_frozen().unwrap());
+    f.manager.kill().unwrap();
+    assert!(child.ends());
+}
+
+#[test]
+fn what_others_use_is_not_taken() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let again = || {
+        let path = format!("/{}", f.name);
+        let request = Request {
+            path: Some(&path),
+            id: "other",
+            policy: Policy::default(),
+        };
+        Manager::new(&request).unwrap().create()
+    };
+    again().unwrap();
+    f.manager.freeze().unwrap();
+    let e = again().unwrap_err();
+    assert!(
+        e.to_string()
+            .contains("container's cgroup unexpectedly frozen"),
+        "{e}"
+    );
+    f.manager.thaw().unwrap();
+    let _child = f.sleeper();
+    let e = again().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Occupied);
+    assert!(
+        e.to_string()
+            .starts_with("container's cgroup is not empty: 1 process(es) found"),
+        "{e}"
+    );
+}
+
+#[test]
+fn a_create_that_fails_leaves_nothing() {
+    if !v1_here() {
+        return;
+    }
+    let mut f = Fixture::named(Policy::default());
+    // A process in the last directory that is made spoils it for all.
+    let paths: Vec<_> = f.manager.paths().into_iter().collect();
+    let (_, spoilt) = paths.iter().find(|(c, _)| c == "pids").unwrap();
+    std::fs::create_dir(spoilt).unwrap();
+    let child = std::process::Command::new("sleep").arg("100").spawn();
+    let mut child = child.unwrap();
+    std::fs::write(spoilt.join("cgroup.procs"), child.id().to_string()).unwrap();
+    let result = f.manager.create();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(result.unwrap_err().kind(), ErrorKind::Occupied);
+    for (controller, dir) in &paths {
+        assert_eq!(dir.exists(), controller == "pids", "{dir:?}");
+    }
+}
+
+#[test]
+fn delete_takes_what_the_container_made_below() {
+    if !v1_here() {
+        return;
+    }
+    let mut f = Fixture::new();
+    for dir in f.manager.paths().values() {
+        std::fs::create_dir_all(dir.join("a/b")).unwrap();
+        std::fs::create_dir(dir.join("c")).unwrap();
+    }
+    // A process in one of them keeps it, and only it.
+    let child = std::process::Command::new("sleep").arg("100").spawn();
+    let mut child = child.unwrap();
+    let busy = f.dir("pids").join("a/b");
+    std::fs::write(busy.join("cgroup.procs"), child.id().to_string()).unwrap();
+    let e = f.manager.delete().unwrap_err();
+    assert!(e.to_string().contains("device or resource busy"), "{e}");
+    assert!(busy.exists() && !f.dir("memory").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    f.manager.delete().unwrap();
+    f.manager.delete().unwrap();
+    assert!(!f.dir("pids").exists());
+}
+
+#[test]
+fn oom_is_seen_and_counted() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    f.manager
+        .apply(&resources(r#"{"memory":{"limit":8388608,"swap":8388608}}"#))
+        .unwrap();
+    let mut watch = f.manager.watch_oom().unwrap();
+    assert_eq!(watch.take().unwrap(), OomEvent::None);
+    assert_eq!(f.manager.oom_kills().unwrap(), Some(0));
+    // A hog, in a process of its own.
+    let tasks = f.dir("memory").join("cgroup.procs");
+    let hog = format!("echo $$ > {tasks:?}; head -c 64m /dev/zero | tail >/dev/null");
+    let status = std::process::Command::new("sh").args(["-c", &hog]).status();
+    assert!(!status.unwrap().success());
+    assert_eq!(f.manager.oom_kills().unwrap(), Some(1));
+    assert_eq!(watch.take().unwrap(), OomEvent::Oom);
+    assert_eq!(watch.take().unwrap(), OomEvent::None);
+    let mut f = f;
+    f.manager.delete().unwrap();
+    // The kernel tells of the removal some time after it.
+    common::wait_readable(&watch);
+    assert_eq!(watch.take().unwrap(), OomEvent::Gone);
+}
