@@ -63,6 +63,9 @@ pub enum Error {
     /// A hook failed; in runc's words.
     #[error("{0}")]
     Hook(String),
+    /// criu could not save or restore the container.
+    #[error("{0}")]
+    Criu(String),
     /// Teardown went on after errors; these are all of them.
     #[error("{}", joined(.0))]
     Several(Vec<Self>),
@@ -114,7 +117,9 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sys(_) | Self::Rootfs(_) | Self::Json { .. } | Self::Hook(_) => ErrorKind::Failed,
+            Self::Sys(_) | Self::Rootfs(_) | Self::Json { .. } | Self::Hook(_) | Self::Criu(_) => {
+                ErrorKind::Failed
+            }
             Self::While { source, .. } => source.kind(),
             Self::Invalid(_) | Self::InvalidId(_) => ErrorKind::Invalid,
             Self::Exists(_) => ErrorKind::Exists,

@@ -21,6 +21,8 @@ pub mod wire;
 
 // A process of it: identity, program, terminal, hooks.
 pub mod console;
+pub mod criu;
+pub mod exec;
 pub mod exec_program;
 pub mod foreground;
 pub mod hooks;
