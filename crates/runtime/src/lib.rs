@@ -21,8 +21,6 @@ pub mod wire;
 
 // A process of it: identity, program, terminal, hooks.
 pub mod console;
-pub mod criu;
-pub mod exec;
 pub mod exec_program;
 pub mod foreground;
 pub mod hooks;
@@ -35,6 +33,10 @@ pub mod receiver;
 pub mod seccomp_notify;
 
 // What is done to a living one.
+pub mod exec;
+
+// About the runtime itself.
+pub mod features;
 
 pub use container::{Container, Status};
 pub use error::{Doing, Error, ErrorKind, Result};

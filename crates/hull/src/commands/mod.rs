@@ -68,7 +68,9 @@ macro_rules! entries {
 }
 
 entries! {
+    features 1,
     list 1,
     recvtty 1,
+    spec 1,
     state 1,
 }
