@@ -3,6 +3,7 @@
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
+use proptest::prelude::*;
 use rootfs::{Last, Root, Want};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use sys::Errno;
@@ -82,6 +83,79 @@ fn inside_the_root() {
 #[test]
 fn inside_the_root_on_an_old_kernel() {
     alone_without("openat2", places);
+}
+
+/// A tree of directories and symlinks, and where to place something in it.
+fn trees() -> impl Strategy<Value = (Vec<(String, Option<String>)>, String)> {
+    let word = prop::sample::select(vec!["a", "b", "c", "..", "."]);
+    let path = prop::collection::vec(word, 1..6).prop_map(|words| words.join("/"));
+    let link = prop_oneof![
+        path.clone(),
+        path.clone().prop_map(|p| format!("/{p}")),
+        Just("/OUTSIDE".to_owned()),
+        Just("../../../../OUTSIDE".to_owned()),
+    ];
+    let entry = (path.clone(), prop::option::of(link));
+    (prop::collection::vec(entry, 0..12), path)
+}
+
+fn stays_inside((entries, path): (Vec<(String, Option<String>)>, String)) {
+    let dir = image();
+    let (top, outside) = (dir.path().join("rootfs"), dir.path().join("tmp"));
+    for (at, link) in entries {
+        // Only what earlier links do not lead outside; some cannot be made, which does not matter.
+        let at = top.join(at.replace("..", "d").replace("./", "").replace("/.", ""));
+        let existing = at.ancestors().skip(1).find_map(|p| p.canonicalize().ok());
+        if !existing.is_some_and(|p| p.starts_with(&top)) || at.is_symlink() {
+            continue;
+        }
+        let _ = match link {
+            Some(to) => symlink(to.replace("/OUTSIDE", &outside.display().to_string()), at),
+            None => std::fs::create_dir_all(at),
+        };
+    }
+    let before = below(&outside);
+    let root = root_of(&top);
+    for want in [Want::Directory, Want::File] {
+        if let Ok(fd) = root.place(&Path::new("/").join(&path), want, Last::Follow) {
+            use std::os::fd::AsRawFd as _;
+            let real = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap();
+            assert!(real.starts_with(&top), "{path} led to {real:?}");
+        }
+    }
+    assert_eq!(below(&outside), before, "{path}");
+    assert_eq!(names(dir.path()).len(), 6, "{path}");
+}
+
+/// Everything below a directory.
+fn below(dir: &Path) -> Vec<std::path::PathBuf> {
+    let mut all = Vec::new();
+    for name in names(dir) {
+        let path = dir.join(name);
+        if path.is_dir() && !path.is_symlink() {
+            all.extend(below(&path));
+        }
+        all.push(path);
+    }
+    all
+}
+
+fn any_tree() {
+    let config = ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(300)
+    };
+    proptest!(config, |(tree in trees())| stays_inside(tree));
+}
+
+#[test]
+fn any_tree_keeps_everything_inside() {
+    alone(any_tree);
+}
+
+#[test]
+fn any_tree_keeps_everything_inside_on_an_old_kernel() {
+    alone_without("openat2", any_tree);
 }
 
 #[test]

@@ -96,6 +96,9 @@ pub fn contained_with(plan: &Plan, sources: Sources, body: impl FnOnce(&Plan, Co
             drop(sources);
             if userns {
                 let dir = format!("/proc/{}", pid.as_raw_nonzero());
+                if !rustix::process::getuid().is_root() {
+                    std::fs::write(format!("{dir}/setgroups"), "deny").unwrap();
+                }
                 for (file, map) in [
                     ("uid_map", &plan.id_maps.uids),
                     ("gid_map", &plan.id_maps.gids),
@@ -113,6 +116,31 @@ pub fn contained_with(plan: &Plan, sources: Sources, body: impl FnOnce(&Plan, Co
                     .unwrap()
                     .unwrap();
             assert_eq!(status.exit_status(), Some(0), "the child failed");
+        }
+    }
+}
+
+/// Runs `body` in a child that is an ordinary user.
+pub fn as_user(id: u32, body: impl FnOnce()) {
+    match clone3(&CloneArgs::default()).unwrap() {
+        Cloned::Child => {
+            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
+                set_thread_groups(&[]).unwrap();
+                set_thread_gid(rustix::fs::Gid::from_raw(id)).unwrap();
+                set_thread_uid(rustix::fs::Uid::from_raw(id)).unwrap();
+                // The change of user took that away, and with it the files in /proc/PID.
+                let dumpable = rustix::process::DumpableBehavior::Dumpable;
+                rustix::process::set_dumpable_behavior(dumpable).unwrap();
+                body();
+            }));
+            sys::process::exit_now(i32::from(result.is_err()));
+        }
+        Cloned::Parent { pidfd, .. } => {
+            let id = WaitId::PidFd(pidfd.as_fd());
+            let status = rustix::process::waitid(id, WaitIdOptions::EXITED);
+            let status = status.unwrap().unwrap();
+            assert_eq!(status.exit_status(), Some(0), "the user's process failed");
         }
     }
 }

@@ -25,6 +25,14 @@ fn default_configuration() {
             enter(plan, context);
             usual::check();
             assert_eq!(mounts()["/dev/null"].fstype, "devtmpfs");
+            // No new procfs may be mounted here any more, now that the one there is covered.
+            for procfs in [rootfs::Procfs::processes(), rootfs::Procfs::whole()] {
+                procfs
+                    .unwrap()
+                    .write(Path::new("self/comm"), b"inside")
+                    .unwrap();
+                assert_eq!(std::fs::read("/proc/self/comm").unwrap(), b"inside\n");
+            }
         });
     });
 }
@@ -39,6 +47,43 @@ fn default_configuration_on_an_old_kernel() {
             usual::check();
         });
     });
+}
+
+/// Nobody helps: the user's own id is all that is mapped.
+fn ordinary_user() {
+    const USER: u32 = 12_345;
+    let (root, host) = (image(), image());
+    give(root.path(), USER);
+    give(host.path(), USER);
+    let mut plan = with_userns(usual(root.path()), USER);
+    plan.id_maps.uids[0].size = 1;
+    plan.id_maps.gids[0].size = 1;
+    if let spec::plan::MountKind::Filesystem { data, .. } = &mut plan.mounts[2].kind {
+        data.retain(|word| word != "gid=5");
+    }
+    plan.mounts
+        .push(bind(host.path(), "/mnt", MountAttrs::NOEXEC));
+    crate::support::as_user(USER, || {
+        contained(&plan, |plan, context| {
+            enter(plan, context);
+            usual::check();
+            std::fs::write("/mnt/file", "").unwrap();
+        });
+    });
+    assert_eq!(
+        std::fs::metadata(host.path().join("file")).unwrap().uid(),
+        USER
+    );
+}
+
+#[test]
+fn made_by_an_ordinary_user() {
+    alone(ordinary_user);
+}
+
+#[test]
+fn made_by_an_ordinary_user_on_an_old_kernel() {
+    alone_without("fsopen,open_tree,mount_setattr,openat2", ordinary_user);
 }
 
 #[test]
