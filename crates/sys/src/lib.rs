@@ -23,6 +23,7 @@ pub mod seal;
 pub mod seccomp;
 pub mod signal;
 pub mod trace;
+pub mod usage;
 
 pub use error::{Context, ErrnoText, Error, Result};
 pub use rustix::io::Errno;
