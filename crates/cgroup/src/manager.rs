@@ -263,14 +263,8 @@ impl Manager {
             unified: std::mem::take(&mut first.unified),
             ..Resources::default()
         };
-        let mut moved = Vec::new();
-        let mut only_v2 = |name: &'static str| {
-            let yes = v1::find(&self.v1, name).is_none()
-                && v2::controllers::tree_has(&tree.mountpoint, name);
-            if yes {
-                moved.push(name);
-            }
-            yes
+        let only_v2 = |name| {
+            v1::find(&self.v1, name).is_none() && v2::controllers::tree_has(&tree.mountpoint, name)
         };
         if !first.hugepage_limits.is_empty() && only_v2("hugetlb") {
             second.hugepage_limits = std::mem::take(&mut first.hugepage_limits);
@@ -287,7 +281,6 @@ impl Manager {
         if !first.devices.is_empty() && v1::find(&self.v1, "devices").is_none() {
             second.devices = std::mem::take(&mut first.devices);
         }
-        v2::controllers::enable(&tree.mountpoint, tree.dir.path(), &moved);
         (first, second)
     }
 

@@ -43,8 +43,12 @@ pub(crate) fn tree_has(mountpoint: &Path, name: &str) -> bool {
     has(&Dir::new(mountpoint), CONTROLLERS, name)
 }
 
-/// Whether a group has a controller.
-pub(crate) fn has(dir: &Dir, file: &str, name: &str) -> bool {
+/// Whether a group was handed a controller by its parent.
+pub(crate) fn handed_down(dir: &Dir, name: &str) -> bool {
+    has(dir, CONTROLLERS, name)
+}
+
+fn has(dir: &Dir, file: &str, name: &str) -> bool {
     dir.read_opt(file)
         .ok()
         .flatten()

@@ -57,30 +57,34 @@ impl Writer<'_, '_> {
     fn set(&mut self, limit: &str, file: &str, value: &str) -> Result<()> {
         match self.tree.dir.write(file, value) {
             Ok(()) => Ok(()),
-            Err(e) => self.explain(limit, file, e),
+            Err(e) => self.explain(limit, file, value, e),
         }
     }
 
     /// Like [`Self::set`] for a file that older kernels lack.
     fn set_if_there(&mut self, limit: &str, file: &str, value: &str) -> Result<()> {
         match self.tree.dir.write(file, value) {
-            Err(e) if e.errno != Errno::NOENT => self.explain(limit, file, e),
+            Err(e) if e.errno != Errno::NOENT => self.explain(limit, file, value, e),
             _ => Ok(()),
         }
     }
 
-    fn explain(&mut self, limit: &str, file: &str, error: sys::Error) -> Result<()> {
+    /// A write failed. Hands the controller down where nobody has yet (a hybrid machine, where
+    /// that is not done beforehand) and tries again; else says what is missing.
+    fn explain(&mut self, limit: &str, file: &str, value: &str, error: sys::Error) -> Result<()> {
         let controller = file.split('.').next().unwrap_or(file);
-        let core = controller == "cgroup";
-        let there = controllers::has(&self.tree.dir, "cgroup.controllers", controller);
-        // open(2) for writing of a file that is not there is EPERM or EACCES in cgroupfs when
-        // the directory cannot be written.
+        // cgroupfs has no O_CREAT: a file that is not there is one of these.
         let absent = matches!(error.errno, Errno::NOENT | Errno::PERM | Errno::ACCESS);
-        if core || there || !absent {
+        let dir = &self.tree.dir;
+        if !absent || controller == "cgroup" || controllers::handed_down(dir, controller) {
             return Err(error.into());
         }
-        let leaf = self.tree.dir.path();
-        let reason = controllers::why_missing(&self.tree.mountpoint, leaf, controller);
+        let (mountpoint, leaf) = (&self.tree.mountpoint, dir.path());
+        controllers::enable(mountpoint, leaf, &[controller]);
+        if dir.write(file, value).is_ok() {
+            return Ok(());
+        }
+        let reason = controllers::why_missing(mountpoint, leaf, controller);
         self.judge.missing(limit, controller, &reason)
     }
 
@@ -252,14 +256,9 @@ impl Writer<'_, '_> {
     fn unified(&mut self, files: &BTreeMap<String, String>) -> Result<()> {
         for (file, value) in files {
             let limit = format!("unified {file:?}");
-            let Some((controller, _)) = file.split_once('.').filter(|_| !file.contains('/')) else {
+            if !file.contains('.') || file.contains('/') {
                 let reason = "not of the form CONTROLLER.PARAMETER";
                 return Err(Error::value(limit, format!("{value:?}"), reason));
-            };
-            // On a hybrid machine nothing has been handed down yet.
-            if controller != "cgroup" && !self.tree.dir.has(file) {
-                let leaf = self.tree.dir.path();
-                controllers::enable(&self.tree.mountpoint, leaf, &[controller]);
             }
             for line in value.lines() {
                 self.set(&limit, file, line)?;

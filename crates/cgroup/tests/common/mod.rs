@@ -74,6 +74,15 @@ impl Drop for Fixture {
     }
 }
 
+/// A manager for a version 2 machine whose tree is mounted at `mountpoint`.
+pub fn v2_manager(mountpoint: &Path, dir: &Path) -> Manager {
+    let state = serde_json::json!({
+        "mode": "v2", "policy": {"tolerate": [], "rootless": false}, "path_given": true,
+        "v1": [], "unified": {"mountpoint": mountpoint, "path": dir},
+    });
+    Manager::from_state(serde_json::from_value(state).unwrap())
+}
+
 pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path)
         .unwrap_or_else(|e| panic!("{path:?}: {e}"))
