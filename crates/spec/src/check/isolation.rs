@@ -33,7 +33,7 @@ pub(super) fn check(spec: &oci::Spec, linux: &oci::Linux, namespaces: &Namespace
     ] {
         if set && namespaces.is_inherited(kind) {
             return Err(at.conflict(format!(
-                "needs a {} namespace in linux.namespaces",
+                "needs a namespace of type \"{}\" in linux.namespaces",
                 kind.oci_name()
             )));
         }

@@ -84,7 +84,7 @@ fn owner(path: &str, namespaces: &Namespaces, at: &At) -> Result<()> {
     };
     if namespaces.is_inherited(kind) {
         return Err(at.conflict(format!(
-            "needs a {} namespace in linux.namespaces",
+            "needs a namespace of type \"{}\" in linux.namespaces",
             kind.oci_name()
         )));
     }

@@ -45,3 +45,15 @@ pub fn refusal(change: impl FnOnce(&mut Value)) -> String {
     assert!(!message.contains('\n'), "one line: {message:?}");
     message
 }
+
+/// Merges `change` into `config`: objects by key, anything else replaces.
+pub fn merge(config: &mut Value, change: &Value) {
+    match (config, change) {
+        (Value::Object(to), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(to.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (to, from) => *to = from.clone(),
+    }
+}
