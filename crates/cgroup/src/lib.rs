@@ -20,6 +20,7 @@ mod create;
 mod devices;
 mod dir;
 mod error;
+mod exec;
 mod join;
 mod layout;
 mod manager;
@@ -33,6 +34,7 @@ mod v1;
 mod v2;
 
 pub use error::{Error, ErrorKind, Result};
+pub use exec::SubCgroups;
 pub use join::Joiner;
 pub use layout::{Hierarchy, Layout, MOUNT_ROOT, Mode, is_cgroup2};
 pub use manager::{Manager, Request, State};

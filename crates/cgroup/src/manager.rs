@@ -11,13 +11,14 @@ use sys::{Errno, trace};
 use crate::create::{Made, remove_all};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
+use crate::exec::SubCgroups;
 use crate::join::Joiner;
 use crate::layout::{Layout, Mode};
 use crate::mounts::{HierarchyMount, MountLayout};
 use crate::path::CgroupPath;
 use crate::policy::{Judge, Policy};
 use crate::stats::Stats;
-use crate::{parse, v1, v2};
+use crate::{exec, parse, v1, v2};
 
 /// What is asked for when a container is made.
 #[derive(Clone, Debug, Default)]
@@ -219,6 +220,22 @@ impl Manager {
                 )
             },
         )
+    }
+
+    /// Opens what an exec'd process needs. `init` is the container's first process.
+    ///
+    /// # Errors
+    /// A group that does not exist or cannot be opened, or an unknown controller.
+    pub fn exec_joiner(&self, sub: &SubCgroups, init: Option<Pid>) -> Result<Joiner> {
+        let is_v2 = self.mode == Mode::V2;
+        let v1 = if is_v2 {
+            Vec::new()
+        } else {
+            exec::v1_dirs(&self.v1, sub)?
+        };
+        let unified = self.unified.as_ref();
+        let unified = unified.map(|tree| exec::unified_dir(tree, is_v2, sub, init));
+        Joiner::open(v1.iter(), unified.transpose()?.as_ref())
     }
 
     /// Moves another process into all control groups. Slow: see [`Joiner::join`].

@@ -10,8 +10,9 @@ mod common;
 
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
-use cgroup::Manager;
+use cgroup::{Manager, SubCgroups};
 use common::{Fixture, Sleeper, v2_manager};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use spec::oci::Resources;
@@ -19,6 +20,9 @@ use spec::oci::Resources;
 fn resources(json: &str) -> Resources {
     serde_json::from_str(json).unwrap()
 }
+
+/// Held by tests that hand a controller down from the top of the tree and take it back.
+static TOP: Mutex<()> = Mutex::new(());
 
 /// A machine with version 1 only has nothing to test here.
 fn unified_here() -> bool {
@@ -59,6 +63,47 @@ fn a_frozen_group_is_killed_without_a_thaw() {
     assert!(f.read("", "cgroup.events").contains("frozen 1"));
     f.manager.kill().unwrap();
     assert!(child.ends());
+}
+
+#[test]
+fn an_exec_follows_the_first_process_when_the_top_is_closed() {
+    if !unified_here() {
+        return;
+    }
+    let _top = TOP.lock().unwrap_or_else(PoisonError::into_inner);
+    let f = Fixture::new();
+    let v2 = as_v2(&f);
+    let scope = f.dir("").join("init.scope");
+    std::fs::create_dir(&scope).unwrap();
+    let init = f.sleeper();
+    std::fs::write(scope.join("cgroup.procs"), init.pid().to_string()).unwrap();
+    let place = |args: &[&str]| {
+        let sub = SubCgroups::parse(args).unwrap();
+        let joiner = v2.exec_joiner(&sub, Some(init.pid)).unwrap();
+        let text = Sleeper::start(&joiner, || {}).cgroups();
+        let line = text.lines().find(|l| l.starts_with("0::")).unwrap();
+        line.rsplit_once('/').unwrap().1.to_owned()
+    };
+    assert_eq!(place(&[]), f.name);
+    assert_eq!(place(&["init.scope"]), "init.scope");
+    // Closed by a controller handed down; which the kernel permits only where it has one.
+    let root = f.dir("").parent().unwrap().to_owned();
+    let controllers = common::read(&root.join("cgroup.controllers"));
+    let before = common::read(&root.join("cgroup.subtree_control"));
+    let Some(one) = controllers.split(' ').find(|c| !c.is_empty()) else {
+        return;
+    };
+    let hand_down = |dir: &std::path::Path, sign: char| {
+        std::fs::write(dir.join("cgroup.subtree_control"), format!("{sign}{one}"))
+    };
+    hand_down(&root, '+').unwrap();
+    hand_down(&f.dir(""), '+').unwrap();
+    assert_eq!(place(&[]), "init.scope");
+    drop(init);
+    drop(f);
+    if !before.contains(one) {
+        let _ = hand_down(&root, '-');
+    }
 }
 
 #[test]
@@ -195,6 +240,7 @@ fn huge_pages_on_the_unified_tree() {
     {
         return;
     }
+    let _top = TOP.lock().unwrap_or_else(PoisonError::into_inner);
     let before = has("cgroup.subtree_control");
     let f = Fixture::new();
     f.manager

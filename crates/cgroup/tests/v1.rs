@@ -9,7 +9,7 @@
 
 mod common;
 
-use cgroup::{ErrorKind, Manager, Mode, OomEvent, Policy, Request};
+use cgroup::{ErrorKind, Manager, Mode, OomEvent, Policy, Request, SubCgroups};
 use common::{Fixture, read};
 use spec::oci::Resources;
 
@@ -50,6 +50,29 @@ fn another_process_is_moved() {
     for line in child.cgroups().lines() {
         assert!(line.ends_with(&format!(":/{}", to.name)), "{line}");
     }
+}
+
+#[test]
+fn an_exec_goes_below() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let cgroups = |args: &[&str]| {
+        let sub = SubCgroups::parse(args).unwrap();
+        let joiner = f.manager.exec_joiner(&sub, None)?;
+        Ok::<_, cgroup::Error>(common::Sleeper::start(&joiner, || {}).cgroups())
+    };
+    assert!(cgroups(&["memory:sub"]).is_err(), "does not exist");
+    std::fs::create_dir(f.dir("memory").join("sub")).unwrap();
+    let text = cgroups(&["memory:sub"]).unwrap();
+    let of = |controller: &str| {
+        let line = text.lines().find(|l| l.contains(controller)).unwrap();
+        line.rsplit_once('/').unwrap().1.to_owned()
+    };
+    assert_eq!(of(":memory:"), "sub");
+    assert_eq!(of(":pids:"), f.name);
+    assert_eq!(of("0::"), f.name);
 }
 
 #[test]
@@ -379,4 +402,65 @@ fn oom_is_seen_and_counted() {
     // The kernel tells of the removal some time after it.
     common::wait_readable(&watch);
     assert_eq!(watch.take().unwrap(), OomEvent::Gone);
+}
+
+/// What `runc events --stats` of runc 1.1.5 printed on a hybrid machine, without the parts that
+/// are not control groups' and with one entry of memory.stat.
+const RUNC: &str = r#"{"cpu":{"usage":{"total":10275744,"percpu":[8991688,1284056],
+    "percpu_kernel":[3996996,0],"percpu_user":[4000000,0],"kernel":0,"user":0},"throttling":{}},
+    "cpuset":{"cpus":[0,1],"cpu_exclusive":0,"mems":[0],"mem_hardwall":0,"mem_exclusive":0,
+    "memory_migrate":0,"memory_spread_page":0,"memory_spread_slab":0,"memory_pressure":0,
+    "sched_load_balance":1,"sched_relax_domain_level":-1},
+    "memory":{"cache":12288,"usage":{"limit":9223372036854771712,"usage":1015808,"max":2781184,
+    "failcnt":0},"swap":{"limit":9223372036854771712,"usage":1015808,"max":2781184,"failcnt":0},
+    "kernel":{"limit":9223372036854771712,"usage":479232,"max":618496,"failcnt":0},
+    "kernelTCP":{"limit":9223372036854771712,"failcnt":0},"raw":{"cache":12288}},
+    "pids":{"current":1},"blkio":{},"hugetlb":{}}"#;
+
+/// Every name and kind of value of `want` is in `got`, but for those in `may_lack`.
+fn same_shape(want: &serde_json::Value, got: &serde_json::Value, at: &str) {
+    use serde_json::Value;
+    // Zeros are left out, and these may be zero in a group that has done next to nothing.
+    let may_lack = ["cache", "usage", "max", "total"];
+    match (want, got) {
+        (Value::Object(want), Value::Object(got)) => {
+            for (key, value) in want {
+                match got.get(key) {
+                    Some(got) => same_shape(value, got, &format!("{at}.{key}")),
+                    None => assert!(may_lack.contains(&key.as_str()), "{at}.{key} is missing"),
+                }
+            }
+            for key in got.keys() {
+                let known = want.contains_key(key) || key == "psi" || at.ends_with(".raw");
+                assert!(known || at.ends_with(".blkio"), "{at}.{key} is new");
+            }
+        }
+        (Value::Number(_), Value::Number(_)) => {}
+        (Value::Array(want), Value::Array(got)) if !want.is_empty() => {
+            assert!(!got.is_empty(), "{at}")
+        }
+        (want, got) => panic!("{at}: {want} became {got}"),
+    }
+}
+
+#[test]
+fn statistics_have_runcs_shape() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let _child = f.sleeper();
+    let want = serde_json::from_str(RUNC).unwrap();
+    let got = serde_json::to_value(f.manager.stats().unwrap()).unwrap();
+    same_shape(&want, &got, "");
+    assert_eq!(got["pids"]["current"], 1);
+    assert_eq!(
+        got["memory"]["usage"]["limit"],
+        9_223_372_036_854_771_712_u64
+    );
+    // With a limit, the limit is shown.
+    let json = r#"{"pids":{"limit":9},"cpu":{"quota":50000,"period":100000}}"#;
+    f.manager.apply(&resources(json)).unwrap();
+    let stats = f.manager.stats().unwrap();
+    assert_eq!(stats.pids.limit, 9);
 }
