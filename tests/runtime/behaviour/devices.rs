@@ -69,19 +69,10 @@ fn the_umask_does_not_matter() {
             ]);
             args(c, &["/bin/stat", "-c", "%a", "/dev/open", "/dev/null"]);
         });
-        let mut shell = std::process::Command::new("sh");
-        shell.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
-        let command = t.program().command();
-        shell.arg(command.get_program()).args(command.get_args());
-        let cmd = runtime_suite::process::Cmd::new(shell, &t.dir().join("io"))
-            .args(["--root".as_ref(), t.dir().join("state").as_os_str()])
-            .args([
-                "run".as_ref(),
-                "--bundle".as_ref(),
-                t.bundle().as_os_str(),
-                t.id().as_ref(),
-            ]);
-        assert_eq!(cmd.run().ok().text(), "666\n666");
+        let mut caller = std::process::Command::new("sh");
+        caller.args(["-c", "umask 077; exec \"$0\" \"$@\""]);
+        let out = t.with_bundle("run", &[]).under(&caller).run().ok();
+        assert_eq!(out.text(), "666\n666");
     });
 }
 

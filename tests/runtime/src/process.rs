@@ -147,29 +147,37 @@ impl Cmd {
         self
     }
 
+    /// Runs it as the arguments of another command, which executes it.
+    #[must_use]
+    pub fn under(mut self, outer: &Command) -> Self {
+        let mut command = Command::new(outer.get_program());
+        command.args(outer.get_args());
+        command.arg(self.command.get_program());
+        command.args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(key, value),
+                None => command.env_remove(key),
+            };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            command.current_dir(dir);
+        }
+        self.command = command;
+        self
+    }
+
     /// Gives the program more descriptors: each of these files, open for reading, under that
     /// number. A shell opens them, because only it can place them without touching ours.
     #[must_use]
-    pub fn with_fds(mut self, fds: &[(u32, &Path)]) -> Self {
+    pub fn with_fds(self, fds: &[(u32, &Path)]) -> Self {
         let opens: String = fds
             .iter()
             .map(|(n, path)| format!("exec {n}<'{}'; ", path.display()))
             .collect();
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(opens + "exec \"$0\" \"$@\"");
-        shell.arg(self.command.get_program());
-        shell.args(self.command.get_args());
-        for (key, value) in self.command.get_envs() {
-            match value {
-                Some(value) => shell.env(key, value),
-                None => shell.env_remove(key),
-            };
-        }
-        if let Some(dir) = self.command.get_current_dir() {
-            shell.current_dir(dir);
-        }
-        self.command = shell;
-        self
+        self.under(&shell)
     }
 
     /// Runs it to its end.

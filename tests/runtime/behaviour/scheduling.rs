@@ -1,0 +1,251 @@
+//! `process.scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy`, `personality`.
+
+use runtime_suite::prelude::*;
+
+/// Policies as stat shows them (sched(7)).
+const OTHER: i64 = 0;
+const FIFO: i64 = 1;
+const BATCH: i64 = 3;
+const IDLE: i64 = 5;
+const DEADLINE: i64 = 6;
+
+/// Policy, nice, real-time priority: fields 41, 19 and 40 of proc_pid_stat(5).
+fn scheduling(r: &Report) -> (i64, i64, i64) {
+    (r.stat(41), r.stat(19), r.stat(40))
+}
+
+#[test]
+fn the_policy_and_nice_value_are_set() {
+    case(|t| {
+        for (name, number) in [("OTHER", OTHER), ("BATCH", BATCH)] {
+            let scheduler = json!({"policy": format!("SCHED_{name}"), "nice": 7});
+            let r = t.report(|c| c["process"]["scheduler"] = scheduler);
+            assert_eq!(scheduling(&r), (number, 7, 0), "{name}");
+        }
+        let r = t.report(|c| c["process"]["scheduler"] = json!({"policy": "SCHED_IDLE"}));
+        assert_eq!(scheduling(&r), (IDLE, 0, 0));
+    });
+}
+
+#[test]
+fn a_real_time_policy_has_its_priority() {
+    case(|t| {
+        let r = t.report(|c| {
+            c["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 12});
+            // On cgroup v1 a group has no real-time budget of its own (sched-rt-group.rst).
+            if host::cgroup_v1("cpu") {
+                c["linux"]["resources"]["cpu"] = json!({"realtimeRuntime": 5000});
+            }
+        });
+        assert_eq!((r.stat(41), r.stat(40)), (FIFO, 12));
+    });
+}
+
+#[test]
+fn a_deadline_policy_has_its_times() {
+    case(|t| {
+        let r = t.report(|c| {
+            c["process"]["scheduler"] = json!({
+                "policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 20_000_000,
+                "period": 30_000_000, "flags": ["SCHED_FLAG_RESET_ON_FORK"]
+            });
+        });
+        assert_eq!(r.stat(41), DEADLINE);
+        let line = |key: &str| {
+            let mut lines = r.file("sched").lines();
+            let line = lines.find(|l| l.starts_with(key)).unwrap_or("");
+            line.rsplit(' ').next().unwrap_or("").to_owned()
+        };
+        assert_eq!(line("dl.runtime"), "2000000");
+        assert_eq!(line("dl.deadline"), "20000000");
+        assert_eq!(line("dl.period"), "30000000");
+    });
+}
+
+#[test]
+fn an_unknown_policy_is_refused() {
+    case(|t| {
+        let scheduler = json!({"policy": "SCHED_FAIR"});
+        let _ = t
+            .create(|c| c["process"]["scheduler"] = scheduler)
+            .refused();
+        let scheduler = json!({"policy": "SCHED_OTHER", "flags": ["SCHED_FLAG_FAST"]});
+        let _ = t
+            .create(|c| c["process"]["scheduler"] = scheduler)
+            .refused();
+    });
+}
+
+#[test]
+fn an_exec_has_its_own_scheduler() {
+    case(|t| {
+        t.up(|_| {});
+        let mut process = t.config(|_| {})["process"].clone();
+        process["args"] = json!(["/bin/probe", "report"]);
+        process["scheduler"] = json!({"policy": "SCHED_BATCH", "nice": 3});
+        let out = t.exec_process(&[], &process).ok();
+        assert_eq!(scheduling(&Report::new(&out.stdout)), (BATCH, 3, 0));
+    });
+}
+
+#[test]
+fn the_io_priority_is_set() {
+    case(|t| {
+        for (class, priority, shown) in [
+            ("BE", 6, "best-effort: prio 6"),
+            ("IDLE", 0, "idle"),
+            ("RT", 3, "realtime: prio 3"),
+        ] {
+            let out = t.sh("ionice -p $$", |c| {
+                let class = format!("IOPRIO_CLASS_{class}");
+                c["process"]["ioPriority"] = json!({"class": class, "priority": priority});
+            });
+            assert_eq!(out, shown);
+        }
+    });
+}
+
+#[test]
+fn an_unknown_io_priority_is_refused() {
+    case(|t| {
+        let priority = json!({"class": "IOPRIO_CLASS_TURBO", "priority": 0});
+        let _ = t
+            .create(|c| c["process"]["ioPriority"] = priority)
+            .refused();
+        let priority = json!({"class": "IOPRIO_CLASS_BE", "priority": 8});
+        let _ = t
+            .create(|c| c["process"]["ioPriority"] = priority)
+            .refused();
+    });
+}
+
+#[test]
+fn an_exec_runs_on_the_cpus_it_asks_for() {
+    case(|t| {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        t.needs(cpus > 1, "two CPUs");
+        t.up(|_| {});
+        let mut process = t.config(|_| {})["process"].clone();
+        process["args"] = json!(["/bin/probe", "report"]);
+        process["execCPUAffinity"] = json!({"initial": "0", "final": "1"});
+        let out = t.exec_process(&[], &process).ok();
+        assert_eq!(Report::new(&out.stdout).status("Cpus_allowed_list"), "1");
+        process["execCPUAffinity"] = json!({"initial": "0-1"});
+        let out = t.exec_process(&[], &process).ok();
+        assert_eq!(Report::new(&out.stdout).status("Cpus_allowed_list"), "0-1");
+    });
+}
+
+#[test]
+fn the_cpu_affinity_of_execs_comes_from_the_configuration() {
+    case(|t| {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        t.needs(cpus > 1, "two CPUs");
+        t.up(|c| c["process"]["execCPUAffinity"] = json!({"final": "1"}));
+        let init = host::status_field(&t.pid().to_string(), "Cpus_allowed_list");
+        assert_ne!(
+            init.as_deref(),
+            Some("1"),
+            "it is not for the first process"
+        );
+        assert_eq!(t.exec_report(&[]).status("Cpus_allowed_list"), "1");
+    });
+}
+
+#[test]
+fn a_malformed_cpu_list_is_refused() {
+    case(|t| {
+        t.up(|_| {});
+        let mut process = t.config(|_| {})["process"].clone();
+        process["execCPUAffinity"] = json!({"final": "1-x"});
+        let _ = t.exec_process(&[], &process).refused();
+    });
+}
+
+#[test]
+fn the_memory_policy_is_set() {
+    case(|t| {
+        for (mode, nodes, shown) in [
+            ("MPOL_BIND", "0", "bind:0"),
+            ("MPOL_INTERLEAVE", "0", "interleave:0"),
+            ("MPOL_PREFERRED", "0", "prefer:0"),
+            ("MPOL_LOCAL", "", "local"),
+            ("MPOL_DEFAULT", "", "default"),
+        ] {
+            let policy = json!({"mode": mode, "nodes": nodes});
+            let r = t.report(|c| c["linux"]["memoryPolicy"] = policy);
+            let maps = r.file("numa_maps");
+            let heap = maps
+                .lines()
+                .find(|l| l.contains("heap") || l.contains("stack"));
+            let heap = heap.expect("a heap");
+            assert_eq!(heap.split(' ').nth(1), Some(shown), "{mode}: {heap}");
+        }
+        let policy = json!({
+            "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]
+        });
+        let r = t.report(|c| c["linux"]["memoryPolicy"] = policy);
+        assert!(
+            r.file("numa_maps").contains("bind=static:0"),
+            "{}",
+            r.file("numa_maps")
+        );
+    });
+}
+
+#[test]
+fn a_memory_policy_that_cannot_be_is_refused() {
+    case(|t| {
+        for policy in [
+            json!({"mode": "MPOL_RANDOM", "nodes": "0"}),
+            json!({"mode": "MPOL_BIND", "nodes": ""}),
+            json!({"mode": "MPOL_BIND", "nodes": "zero"}),
+            json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_FAST"]}),
+            json!({"mode": "MPOL_DEFAULT", "nodes": "0"}),
+        ] {
+            println!("{policy}");
+            let _ = t.run(|c| c["linux"]["memoryPolicy"] = policy).refused();
+        }
+    });
+}
+
+#[test]
+fn the_personality_is_set() {
+    case(|t| {
+        let r = t.report(|c| c["linux"]["personality"] = json!({"domain": "LINUX32"}));
+        assert_eq!(r.file("personality").trim(), "00000008");
+        assert_eq!(r.0["machine"], "i686");
+        let r = t.report(|c| c["linux"]["personality"] = json!({"domain": "LINUX"}));
+        assert_eq!(r.file("personality").trim(), "00000000");
+    });
+}
+
+#[test]
+fn an_exec_has_the_personality() {
+    case(|t| {
+        t.up(|c| c["linux"]["personality"] = json!({"domain": "LINUX32"}));
+        assert_eq!(t.exec(&[], &["/bin/uname", "-m"]).ok().text(), "i686");
+    });
+}
+
+#[test]
+fn an_unknown_personality_is_refused() {
+    case(|t| {
+        let personality = json!({"domain": "SVR4"});
+        let _ = t
+            .create(|c| c["linux"]["personality"] = personality)
+            .refused();
+    });
+}
+
+#[test]
+fn resctrl_is_refused_where_it_is_not_mounted() {
+    case(|t| {
+        t.needs(
+            !Path::new("/sys/fs/resctrl/schemata").exists(),
+            "a machine without resctrl",
+        );
+        let rdt = json!({"closID": "suite", "schemata": ["L3:0=f"]});
+        let _ = t.create(|c| c["linux"]["intelRdt"] = rdt).refused();
+    });
+}
