@@ -1,5 +1,7 @@
 //! What can be wrong with a profile.
 
+use std::path::PathBuf;
+
 /// A profile that cannot be compiled, or a cache that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -54,6 +56,21 @@ pub enum Error {
     /// The kernel takes 4096 instructions.
     #[error("seccomp: the filter has {0} instructions, the kernel takes 4096")]
     TooLong(usize),
+    /// A cache directory that others may write to.
+    #[error("seccomp: cache {}: owner {uid}, mode {mode:04o}; must be {owner}, 0700", path.display())]
+    Untrusted {
+        /// The directory.
+        path: PathBuf,
+        /// Who owns it.
+        uid: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Who should own it.
+        owner: u32,
+    },
+    /// A cache directory that cannot be made.
+    #[error("seccomp: cache: {0}")]
+    Cache(#[from] sys::Error),
 }
 
 /// What sort of failure an [`Error`] is.
@@ -63,6 +80,8 @@ pub enum ErrorKind {
     Invalid,
     /// The profile is right, but more than the kernel takes.
     TooLong,
+    /// The cache's directory cannot be used; compiling without it can go on.
+    Cache,
 }
 
 impl Error {
@@ -71,6 +90,7 @@ impl Error {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::TooLong(_) => ErrorKind::TooLong,
+            Self::Untrusted { .. } | Self::Cache(_) => ErrorKind::Cache,
             _ => ErrorKind::Invalid,
         }
     }

@@ -1,6 +1,7 @@
 //! Seccomp profiles: templates with conditions ([`profile`]), compiled to BPF ([`compile`]).
 //!
-//! This crate is pure: it makes no system call. `sys::seccomp` installs what it makes.
+//! `sys::seccomp` installs what this crate makes. But for [`Cache`], which keeps compiled profiles
+//! in a directory, the crate is pure.
 //!
 //! How a profile is read (each point is tested against libseccomp 2.5, or is what runc does):
 //!
@@ -21,6 +22,7 @@
 
 mod arch;
 mod bpf;
+mod cache;
 mod compile;
 mod condition;
 mod error;
@@ -35,6 +37,7 @@ mod words;
 
 pub use arch::{Arch, X32_BIT};
 pub use bpf::{Instruction, MAX_INSTRUCTIONS};
+pub use cache::Cache;
 pub use compile::{compile, compile_with};
 pub use error::{Error, ErrorKind};
 pub use syscalls::Table;

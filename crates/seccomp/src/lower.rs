@@ -3,7 +3,7 @@
 use spec::oci::{Seccomp, SyscallArg, SyscallRule};
 
 use crate::condition::Condition;
-use crate::syscalls::Row;
+use crate::syscalls::{Finder, Row};
 use crate::words::{action, flag, parse_action, parse_flag, parse_operator};
 use crate::{Arch, Error, Options, multiplex};
 
@@ -56,8 +56,9 @@ impl<'p> Lowered<'p> {
             unknown: Vec::new(),
             warnings: Vec::new(),
         };
+        let mut finder = Finder::default();
         for rule in &profile.syscalls {
-            lowered.add(rule)?;
+            lowered.add(rule, &mut finder)?;
         }
         if options.strict
             && let Some(name) = lowered.unknown.first()
@@ -73,7 +74,7 @@ impl<'p> Lowered<'p> {
         Ok(lowered)
     }
 
-    fn add(&mut self, rule: &'p SyscallRule) -> Result<(), Error> {
+    fn add(&mut self, rule: &'p SyscallRule, finder: &mut Finder) -> Result<(), Error> {
         let action = parse_action(&rule.action, rule.errno_ret)?;
         let alternatives = alternatives(rule)?;
         let notify = action == action::NOTIFY;
@@ -88,7 +89,7 @@ impl<'p> Lowered<'p> {
             if notify && name == "write" {
                 return Err(Error::Notify("for write"));
             }
-            match Row::find(name) {
+            match finder.find(name) {
                 Some(row) => self.named.push((Call::new(row, name), place)),
                 None => self.unknown.push(name),
             }
@@ -133,7 +134,8 @@ impl Call {
         let multiplexer = multiplex::find(name);
         Self {
             row,
-            multiplexer: multiplexer.and_then(|(name, when)| Some((Row::find(name)?, when))),
+            multiplexer: multiplexer
+                .and_then(|(name, when)| Some((Finder::default().find(name)?, when))),
         }
     }
 }

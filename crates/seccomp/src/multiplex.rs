@@ -10,51 +10,56 @@
 
 use crate::condition::Condition;
 
-/// Calls below socketcall, at the index that is their number less one (SYS_… of linux/net.h).
-const SOCKET: [&str; 20] = [
-    "socket",
-    "bind",
-    "connect",
-    "listen",
-    "accept",
-    "getsockname",
-    "getpeername",
-    "socketpair",
-    "send",
-    "recv",
-    "sendto",
-    "recvfrom",
-    "shutdown",
-    "setsockopt",
-    "getsockopt",
-    "sendmsg",
-    "recvmsg",
-    "accept4",
-    "recvmmsg",
-    "sendmmsg",
-];
-
-/// Calls below ipc and their numbers (linux/ipc.h).
-const IPC: [(&str, u32); 12] = [
-    ("semop", 1),
-    ("semget", 2),
-    ("semctl", 3),
-    ("semtimedop", 4),
-    ("msgsnd", 11),
-    ("msgrcv", 12),
-    ("msgget", 13),
-    ("msgctl", 14),
-    ("shmat", 21),
-    ("shmdt", 22),
-    ("shmget", 23),
-    ("shmctl", 24),
-];
-
 /// The multiplexer of a call and the condition that selects it.
 pub(crate) fn find(name: &str) -> Option<(&'static str, Condition)> {
-    if let Some((_, number)) = IPC.iter().find(|(n, _)| *n == name) {
-        return Some(("ipc", Condition::low_bits(0, 0xffff, *number)));
+    if let Some(number) = socketcall(name) {
+        return Some(("socketcall", Condition::low_bits(0, u32::MAX, number)));
     }
-    let (number, _) = (1_u32..).zip(SOCKET).find(|(_, n)| *n == name)?;
-    Some(("socketcall", Condition::low_bits(0, u32::MAX, number)))
+    Some(("ipc", Condition::low_bits(0, 0xffff, ipc(name)?)))
+}
+
+/// SYS_… of linux/net.h.
+fn socketcall(name: &str) -> Option<u32> {
+    Some(match name {
+        "socket" => 1,
+        "bind" => 2,
+        "connect" => 3,
+        "listen" => 4,
+        "accept" => 5,
+        "getsockname" => 6,
+        "getpeername" => 7,
+        "socketpair" => 8,
+        "send" => 9,
+        "recv" => 10,
+        "sendto" => 11,
+        "recvfrom" => 12,
+        "shutdown" => 13,
+        "setsockopt" => 14,
+        "getsockopt" => 15,
+        "sendmsg" => 16,
+        "recvmsg" => 17,
+        "accept4" => 18,
+        "recvmmsg" => 19,
+        "sendmmsg" => 20,
+        _ => return None,
+    })
+}
+
+/// Numbers of linux/ipc.h.
+fn ipc(name: &str) -> Option<u32> {
+    Some(match name {
+        "semop" => 1,
+        "semget" => 2,
+        "semctl" => 3,
+        "semtimedop" => 4,
+        "msgsnd" => 11,
+        "msgrcv" => 12,
+        "msgget" => 13,
+        "msgctl" => 14,
+        "shmat" => 21,
+        "shmdt" => 22,
+        "shmget" => 23,
+        "shmctl" => 24,
+        _ => return None,
+    })
 }

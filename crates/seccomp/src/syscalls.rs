@@ -3,6 +3,22 @@
 use crate::arch::X32_BIT;
 use crate::generated::syscalls::ROWS;
 
+/// Stands for the tables: another one where any number in them is another.
+pub(crate) const VERSION: u32 = {
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut row = 0;
+    while row < ROWS.len() {
+        let mut column = 0;
+        while column < Table::ALL.len() {
+            // FNV-1a, a word at a time.
+            hash = (hash ^ ROWS[row].1[column]).wrapping_mul(0x0100_0193);
+            column += 1;
+        }
+        row += 1;
+    }
+    hash
+};
+
 /// A table of system calls; architectures that differ in byte order only share one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(missing_docs, reason = "named like the architectures")]
@@ -31,13 +47,28 @@ pub enum Table {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row(&'static [u32; Table::ALL.len()]);
 
-impl Row {
-    /// Finds a call that at least one architecture has.
-    pub(crate) fn find(name: &str) -> Option<Self> {
-        let at = ROWS.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?;
-        Some(Self(&ROWS[at].1))
-    }
+/// Finds rows. Profiles list names in order, so that the next one sought is mostly a few rows
+/// behind the last one found.
+#[derive(Debug, Default)]
+pub(crate) struct Finder {
+    next: usize,
+}
 
+impl Finder {
+    /// Finds a call that at least one architecture has.
+    pub(crate) fn find(&mut self, name: &str) -> Option<Row> {
+        let behind = ROWS.iter().skip(self.next).take(4);
+        let near = behind.zip(self.next..).find(|((n, _), _)| *n == name);
+        let at = match near {
+            Some((_, at)) => at,
+            None => ROWS.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?,
+        };
+        self.next = at + 1;
+        Some(Row(&ROWS[at].1))
+    }
+}
+
+impl Row {
     /// Its number as the kernel reports it.
     pub(crate) fn number(self, table: Table) -> Option<u32> {
         let number = self.0[table as usize];
@@ -72,7 +103,7 @@ impl Table {
     /// The number of a call, as the kernel reports it in `seccomp_data.nr`.
     #[must_use]
     pub fn number(self, name: &str) -> Option<u32> {
-        Row::find(name)?.number(self)
+        Finder::default().find(name)?.number(self)
     }
 
     /// The name of a number.
