@@ -35,10 +35,20 @@ impl Runtime {
         static RUNTIME: OnceLock<Runtime> = OnceLock::new();
         RUNTIME
             .get_or_init(|| {
-                let path = std::env::var_os("RUNTIME").map_or_else(build_hull, PathBuf::from);
+                let path =
+                    std::env::var_os("RUNTIME").map_or_else(Self::workspace_hull, PathBuf::from);
                 Self::at(&path)
             })
             .clone()
+    }
+
+    /// The program that this workspace builds, whatever is under test.
+    ///
+    /// # Panics
+    /// When it does not build.
+    pub fn workspace_hull() -> PathBuf {
+        static BUILT: OnceLock<PathBuf> = OnceLock::new();
+        BUILT.get_or_init(build_hull).clone()
     }
 
     /// The runtime at `path`, asked for its name.
