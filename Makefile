@@ -50,8 +50,8 @@ walkthrough: build ## The essays' commands, word for word, on hull
 bench: build ## Measure hull beside crun, runc and youki (N=100 rounds)
 	$(CARGO) run --release --locked -p bench -- --rounds $(N)
 
-fuzz: ## Fuzz what reads foreign input, a minute each (needs cargo-fuzz and a nightly)
-	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run $$t -- -max_total_time=60) || exit 1; done
+fuzz: ## Fuzz what reads foreign input, a minute each (needs cargo-fuzz)
+	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run -s none $$t -- -max_total_time=60 -dict=oci.dict) || exit 1; done
 
 docs: toolchain ## Man pages and shell completions, from the command definitions, under target/docs
 	$(CARGO) run --locked -p xtask -- docs target/docs

@@ -138,3 +138,50 @@ pub(super) fn time_offsets(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn line() -> impl Strategy<Value = IdMapping> {
+        // Mostly small numbers, so that lines meet; some at the very end.
+        let id = prop_oneof![0u32..40, (u32::MAX - 10)..=u32::MAX];
+        (id.clone(), id, 0u32..12).prop_map(|(container_id, host_id, size)| IdMapping {
+            container_id,
+            host_id,
+            size,
+        })
+    }
+
+    /// What the kernel demands, id by id.
+    fn is_sound(map: &[IdMapping]) -> bool {
+        [|m: &IdMapping| m.container_id, |m: &IdMapping| m.host_id]
+            .into_iter()
+            .all(|first| {
+                let mut seen = std::collections::HashSet::new();
+                map.iter().all(|m| {
+                    let ids = u64::from(first(m))..u64::from(first(m)) + u64::from(m.size);
+                    m.size > 0
+                        && ids.end <= u64::from(u32::MAX)
+                        && ids.into_iter().all(|id| seen.insert(id))
+                })
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_is_accepted_exactly_when_it_is_sound(map in prop::collection::vec(line(), 0..5)) {
+            prop_assert_eq!(id_map(&map, &At::top("map")).is_ok(), is_sound(&map));
+        }
+
+        #[test]
+        fn an_accepted_map_is_one_to_one(map in prop::collection::vec(line(), 0..5), ids in prop::collection::hash_set(0u32..60, 0..20)) {
+            prop_assume!(id_map(&map, &At::top("map")).is_ok());
+            let outside: Vec<_> = ids.iter().filter_map(|&id| IdMaps::to_host(&map, id)).collect();
+            let distinct: std::collections::HashSet<_> = outside.iter().collect();
+            prop_assert_eq!(distinct.len(), outside.len());
+        }
+    }
+}

@@ -60,9 +60,18 @@ fn json_error(e: &serde_json::Error, trail: &lenient::Trail) -> Error {
     let text = e.to_string();
     Error::Json {
         field: trail.path(),
-        reason: text.strip_suffix(&place).unwrap_or(&text).to_owned(),
+        reason: cut(text.strip_suffix(&place).unwrap_or(&text)),
         line: e.line(),
         column: e.column(),
+    }
+}
+
+/// A reason of bearable length: it may quote the value that is out of place.
+fn cut(reason: &str) -> String {
+    const MAX: usize = 200;
+    match reason.char_indices().nth(MAX) {
+        Some((end, _)) => format!("{}…", &reason[..end]),
+        None => reason.to_owned(),
     }
 }
 
