@@ -42,10 +42,10 @@ suite: build ## Behaviour and security suite: on hull, and on runc and crun for 
 	scripts/suite crun
 
 clients: build ## podman, containerd, buildah and docker on hull
-	$(CARGO) test --locked -p client-suite
+	RUNTIME=$(CURDIR)/$(RELEASE)/hull $(CARGO) test --locked -p client-suite
 
 walkthrough: build ## The essays' commands, word for word, on hull
-	$(CARGO) test --locked -p walkthrough
+	RUNTIME=$(CURDIR)/$(RELEASE)/hull $(CARGO) test --locked -p walkthrough
 
 bench: build ## Measure hull beside crun, runc and youki (N=100 rounds)
 	$(CARGO) run --release --locked -p bench -- --rounds $(N)

@@ -314,7 +314,7 @@ fn security_options() {
         "CapEff:\t0000000000000001\nNoNewPrivs:\t1\nSeccomp:\t2\n"
     );
     let script =
-        "grep Seccomp: /proc/self/status; test -c /dev/mem; test -w /proc/sys/kernel/domainname";
+        "grep Seccomp: /proc/self/status; test -c /dev/kmsg; test -w /proc/sys/kernel/domainname";
     let run = d.container(&["--rm", "--privileged"], script);
     if d.arena.runtime.kind != Kind::Hull
         && run.err.to_lowercase().contains("operation not permitted")
