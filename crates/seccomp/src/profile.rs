@@ -8,6 +8,8 @@
 use serde::Deserialize;
 use spec::oci::{Seccomp, SyscallArg, SyscallRule};
 
+use crate::Arch;
+
 /// The default profile: what podman and CRI runtimes let an ordinary container call.
 const DEFAULT: &str = include_str!("../data/default.json");
 
@@ -72,16 +74,16 @@ impl Template {
     /// set, `CAP_…`).
     #[must_use]
     pub fn resolve(&self, capabilities: &[String]) -> Seccomp {
-        let native = native();
+        let native = Arch::native().word();
         let mut architectures = self.architectures.clone();
-        if let Some(map) = self.arch_map.iter().find(|m| m.architecture == native.oci) {
+        if let Some(map) = self.arch_map.iter().find(|m| m.architecture == native) {
             architectures.push(map.architecture.clone());
             architectures.extend(map.sub_architectures.iter().cloned());
         }
         let rules = self
             .syscalls
             .iter()
-            .filter(|r| r.applies(native.go, capabilities));
+            .filter(|r| r.applies(go_arch(), capabilities));
         Seccomp {
             default_action: self.default_action.clone(),
             default_errno_ret: self.default_errno_ret,
@@ -113,27 +115,13 @@ impl Rule {
     }
 }
 
-struct Native {
-    oci: &'static str,
-    go: &'static str,
-}
-
-const fn native() -> Native {
-    #[cfg(target_arch = "x86_64")]
-    return Native {
-        oci: "SCMP_ARCH_X86_64",
-        go: "amd64",
-    };
-    #[cfg(target_arch = "aarch64")]
-    return Native {
-        oci: "SCMP_ARCH_AARCH64",
-        go: "arm64",
-    };
-    #[cfg(target_arch = "riscv64")]
-    return Native {
-        oci: "SCMP_ARCH_RISCV64",
-        go: "riscv64",
-    };
+/// This machine in Go's words.
+const fn go_arch() -> &'static str {
+    match Arch::native() {
+        Arch::X86_64 => "amd64",
+        Arch::Aarch64 => "arm64",
+        _ => "riscv64",
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +145,7 @@ mod tests {
         let granted = template.resolve(&["CAP_SYS_CHROOT".to_owned()]);
         assert_eq!(action_of(&granted, "chroot"), ["SCMP_ACT_ALLOW"]);
         assert_eq!(granted.default_errno_ret, Some(38));
-        assert_eq!(granted.architectures[0], native().oci);
+        assert_eq!(granted.architectures[0], Arch::native().word());
     }
 
     #[test]

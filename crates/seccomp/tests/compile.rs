@@ -5,6 +5,7 @@
 mod machine;
 
 use machine::{Data, check, run};
+use proptest::prelude::*;
 use seccomp::profile::Template;
 use seccomp::{Arch, ErrorKind, Filter, Options, action, compile_with, flag};
 use spec::oci::{Seccomp, SyscallArg, SyscallRule};
@@ -265,4 +266,73 @@ fn private_calls_of_arm_are_not_new_calls() {
         [arm(0xf_0001), arm(0xf_0005), arm(0xf_0006)],
         [EPERM, action::ALLOW, EPERM]
     );
+}
+
+/// The specification's words, and others.
+fn word(known: &'static [&'static str]) -> impl Strategy<Value = String> {
+    prop_oneof![
+        20 => prop::sample::select(known).prop_map(str::to_owned),
+        1 => ".{0,12}",
+    ]
+}
+
+fn any_rule() -> impl Strategy<Value = SyscallRule> {
+    let op = word(&[
+        "SCMP_CMP_EQ",
+        "SCMP_CMP_NE",
+        "SCMP_CMP_GE",
+        "SCMP_CMP_MASKED_EQ",
+    ]);
+    let arg = (0_u32..7, any::<u64>(), any::<u64>(), op);
+    let arg = arg.prop_map(|(index, value, value_two, op)| SyscallArg {
+        index,
+        value,
+        value_two,
+        op,
+    });
+    let name = word(&[
+        "read", "write", "socket", "ipc", "clone3", "set_tls", "nothing",
+    ]);
+    let action = word(&[
+        "SCMP_ACT_ERRNO",
+        "SCMP_ACT_ALLOW",
+        "SCMP_ACT_NOTIFY",
+        "SCMP_ACT_LOG",
+    ]);
+    let names = prop::collection::vec(name, 0..5);
+    let args = prop::collection::vec(arg, 0..8);
+    (
+        names,
+        action,
+        prop::option::weighted(0.1, any::<u32>()),
+        args,
+    )
+        .prop_map(|(names, action, errno_ret, args)| SyscallRule {
+            names,
+            action,
+            errno_ret,
+            args,
+        })
+}
+
+proptest! {
+    /// Whatever is in a profile, there is an error or a program that the kernel takes.
+    #[test]
+    fn nothing_panics(
+        default_action in word(&["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_KILL"]),
+        architectures in prop::collection::vec(word(&["SCMP_ARCH_X86", "SCMP_ARCH_X32"]), 0..4),
+        flags in prop::option::of(prop::collection::vec(word(&["SECCOMP_FILTER_FLAG_LOG"]), 0..3)),
+        syscalls in prop::collection::vec(any_rule(), 0..20),
+    ) {
+        let profile = Seccomp {
+            default_action,
+            architectures,
+            flags,
+            syscalls,
+            ..Seccomp::default()
+        };
+        if let Ok(filter) = compile_with(&profile, &x86_64()) {
+            check(&filter.program);
+        }
+    }
 }

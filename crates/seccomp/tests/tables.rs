@@ -185,7 +185,7 @@ fn render(columns: &[(Table, Column)]) -> String {
     let mut text = String::from(
         "//! System-call numbers by name and architecture.\n\
          //!\n\
-         //! Generated from kernel headers by `tests/tables.rs`, which says how; do not edit.\n\
+         //! @generated from kernel headers by `tests/tables.rs`, which says how.\n\
          \n\
          /// Not a call of this architecture.\n\
          const N: u32 = u32::MAX;\n\

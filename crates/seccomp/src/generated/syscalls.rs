@@ -1,6 +1,6 @@
 //! System-call numbers by name and architecture.
 //!
-//! Generated from kernel headers by `tests/tables.rs`, which says how; do not edit.
+//! @generated from kernel headers by `tests/tables.rs`, which says how.
 
 /// Not a call of this architecture.
 const N: u32 = u32::MAX;
