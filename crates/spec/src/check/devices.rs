@@ -1,6 +1,7 @@
 //! `linux.devices`, and the device rules that every container gets.
 
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::text;
@@ -58,17 +59,25 @@ pub(super) fn devices(given: &[Device], at: &At) -> Result<Vec<DevicePlan>> {
             gid: 0,
         })
         .collect();
+    let place = |(i, device): (usize, &DevicePlan)| (device.path.clone().into_os_string(), i);
+    let mut places: HashMap<_, _> = out.iter().enumerate().map(place).collect();
     for (i, device) in given.iter().enumerate() {
         let at = at.index(i);
         let plan = device_plan(device, &at)?;
-        match out.iter_mut().find(|d| d.path == plan.path) {
-            Some(other) if other.kind == plan.kind => *other = plan,
-            Some(_) => {
-                return Err(at
-                    .field("path")
-                    .invalid(&device.path, "another device has this path"));
+        match places.entry(plan.path.clone().into_os_string()) {
+            Entry::Vacant(place) => {
+                place.insert(out.len());
+                out.push(plan);
             }
-            None => out.push(plan),
+            Entry::Occupied(place) => {
+                let other = &mut out[*place.get()];
+                if other.kind != plan.kind {
+                    return Err(at
+                        .field("path")
+                        .invalid(&device.path, "another device has this path"));
+                }
+                *other = plan;
+            }
         }
     }
     Ok(out)

@@ -22,11 +22,13 @@ pub(super) fn process(
     at: &At,
     warnings: &mut Warnings,
 ) -> Result<ProcessPlan> {
-    let mut unknown_capabilities = Vec::new();
+    let mut unknown = Vec::new();
     let capabilities = given.capabilities.as_ref().map(|sets| {
         let at = at.field("capabilities");
-        capabilities(sets, &at, &mut unknown_capabilities, warnings)
+        capabilities(sets, &at, &mut unknown, warnings)
     });
+    unknown.sort_unstable();
+    unknown.dedup();
     Ok(ProcessPlan {
         terminal: terminal(given, at)?,
         args: args(&given.args, &at.field("args"))?,
@@ -34,7 +36,7 @@ pub(super) fn process(
         cwd: PathBuf::from(text::absolute(&given.cwd, &at.field("cwd"))?),
         user: user(&given.user, id_maps, &at.field("user"))?,
         capabilities,
-        unknown_capabilities,
+        unknown_capabilities: unknown,
         rlimits: limits::rlimits(&given.rlimits, &at.field("rlimits"))?,
         no_new_privileges: given.no_new_privileges,
         apparmor_profile: text::optional_line(
@@ -157,9 +159,7 @@ fn capabilities(
                     let at = at.index(i);
                     let e = at.invalid(word, "unknown capability, left out");
                     warnings.push(e.to_string());
-                    if !unknown.contains(word) {
-                        unknown.push(word.clone());
-                    }
+                    unknown.push(word.clone());
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! `linux.resources`: contradictions, ranges, and zeros that mean "not set".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Warnings, devices, list, names, text};
 use crate::error::{At, Result};
@@ -197,6 +197,7 @@ fn throttle(given: &[ThrottleDevice], at: &At) -> Result<()> {
 
 /// The size becomes part of a file name: `64KB`, `2MB`, `1GB`.
 fn huge_pages(given: &[HugepageLimit], at: &At) -> Result<()> {
+    let mut seen = HashSet::new();
     for (i, limit) in given.iter().enumerate() {
         let at = at.index(i);
         let at = at.field("pageSize");
@@ -209,7 +210,7 @@ fn huge_pages(given: &[HugepageLimit], at: &At) -> Result<()> {
         if digits.is_empty() || digits.starts_with('0') || !is_number {
             return Err(at.invalid(size, "must be a number and KB, MB or GB"));
         }
-        if given[..i].iter().any(|other| other.page_size == size) {
+        if !seen.insert(size) {
             return Err(at.invalid(size, "given twice"));
         }
     }
