@@ -89,11 +89,11 @@ impl Console {
 /// # Errors
 /// setsid(2)'s.
 pub fn become_session_leader() -> Result<()> {
-    let me = rustix::process::getpid();
-    if rustix::process::getsid(None) != Ok(me) {
-        rustix::process::setsid().context("setsid", || "")?;
+    match rustix::process::setsid() {
+        // A forked process that leads a group has called setsid(2) before.
+        Ok(_) | Err(Errno::PERM) => Ok(()),
+        Err(e) => Err(sys::Error::new("setsid", "", e).into()),
     }
-    Ok(())
 }
 
 /// Connects to the Unix stream socket at `path`, which may be longer than a socket address.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use cgroup::Manager;
 use spec::oci;
 
 use crate::record::Record;
@@ -79,7 +80,10 @@ impl Container {
         if self.dir.has(START_SOCKET)? {
             return Ok(Status::Created);
         }
-        Ok(Status::Running)
+        match self.cgroups() {
+            Some(manager) if manager.is_frozen()? => Ok(Status::Paused),
+            _ => Ok(Status::Running),
+        }
     }
 
     /// Whether it is what a killed `create` left.
@@ -102,6 +106,13 @@ impl Container {
             Some(init) if init.is_alive()? => Ok(init),
             _ => Err(Error::NotRunning),
         }
+    }
+
+    /// Its control groups; `None` where it has none.
+    #[must_use]
+    pub fn cgroups(&self) -> Option<Manager> {
+        let state = self.record.cgroup.clone()?;
+        Some(Manager::from_state(state)).filter(Manager::has_any)
     }
 
     /// Its configuration, as it was at creation.

@@ -14,6 +14,15 @@ pub enum Error {
     /// The root file system could not be made, or something in it not be reached.
     #[error(transparent)]
     Rootfs(#[from] rootfs::Error),
+    /// The configuration cannot be honoured.
+    #[error(transparent)]
+    Spec(#[from] spec::Error),
+    /// The system-call filter cannot be compiled.
+    #[error(transparent)]
+    Seccomp(#[from] seccomp::Error),
+    /// Control groups.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::Error),
     /// Another error, and what was being done.
     #[error("{doing}: {source}")]
     While {
@@ -117,11 +126,16 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Sys(_) | Self::Rootfs(_) | Self::Json { .. } | Self::Hook(_) | Self::Criu(_) => {
-                ErrorKind::Failed
-            }
+            Self::Sys(_)
+            | Self::Cgroup(_)
+            | Self::Rootfs(_)
+            | Self::Json { .. }
+            | Self::Hook(_)
+            | Self::Criu(_) => ErrorKind::Failed,
             Self::While { source, .. } => source.kind(),
-            Self::Invalid(_) | Self::InvalidId(_) => ErrorKind::Invalid,
+            Self::Invalid(_) | Self::InvalidId(_) | Self::Spec(_) | Self::Seccomp(_) => {
+                ErrorKind::Invalid
+            }
             Self::Exists(_) => ErrorKind::Exists,
             Self::NotFound(_) => ErrorKind::NotFound,
             Self::NotRunning | Self::WrongState(_) => ErrorKind::WrongState,

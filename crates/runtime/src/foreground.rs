@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, waitpid};
+use rustix::process::{Pid, WaitOptions, WaitStatus};
 use sys::Context as _;
 use sys::signal::{SignalSet, read_signal, set_mask, signalfd};
 
@@ -146,7 +146,7 @@ fn wait(signals: &OwnedFd, relay: Option<&Relay>) -> Result<Wake> {
 fn reap(pid: Pid) -> Result<Option<i32>> {
     let mut code = None;
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match rustix::process::wait(WaitOptions::NOHANG) {
             Ok(Some((ended, status))) if ended == pid => code = Some(exit_code(status)),
             Ok(Some(_)) | Err(Errno::INTR) => {}
             Ok(None) | Err(Errno::CHILD) => return Ok(code),

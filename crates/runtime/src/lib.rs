@@ -11,15 +11,26 @@
 // The container: its record on disk and its life.
 pub mod clock;
 pub mod container;
+pub mod create;
+pub mod delete;
 mod error;
 mod id;
+mod idmap;
+mod init;
+pub mod kill;
 pub mod list;
 mod process_id;
 pub mod record;
 pub mod root;
+pub mod run;
+mod spawn;
+pub mod start;
+pub mod sweep;
+pub mod teardown;
 pub mod wire;
 
 // A process of it: identity, program, terminal, hooks.
+pub mod become_program;
 pub mod console;
 pub mod exec_program;
 pub mod foreground;

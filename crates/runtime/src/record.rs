@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use spec::oci::{Hook, State};
 
 use crate::container::Status;
+use crate::rdt::Rdt;
 use crate::{Error, ProcessId, Result};
 
 /// Version of the format below.
@@ -38,6 +39,12 @@ pub struct Record {
     /// The container's first process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<ProcessId>,
+    /// Its control groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<cgroup::State>,
+    /// Its resctrl group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rdt: Option<Rdt>,
     /// Whether its pid namespace is its own, so that the end of `init` ends all.
     pub own_pid_namespace: bool,
     /// The configuration's annotations.
@@ -66,6 +73,8 @@ impl Record {
             owner: rustix::process::getuid().as_raw(),
             creator: Some(creator),
             init: None,
+            cgroup: None,
+            rdt: None,
             own_pid_namespace: plan.namespaces.is_new(NamespaceKind::Pid),
             annotations: plan.annotations.clone(),
             poststart: plan.hooks.poststart.clone(),

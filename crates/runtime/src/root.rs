@@ -100,6 +100,12 @@ impl StateRoot {
         Ok(ids)
     }
 
+    /// Where the directory of a container is, for those who can only use a path.
+    #[must_use]
+    pub fn path_of(&self, id: &ContainerId) -> PathBuf {
+        self.path.join(id.as_str())
+    }
+
     /// The directory of a container; `None` if there is none.
     ///
     /// # Errors
@@ -114,12 +120,8 @@ impl StateRoot {
     ///
     /// # Errors
     /// [`Error::Exists`], mkdir(2)'s, rename(2)'s.
-    pub fn add(
-        &self,
-        id: &ContainerId,
-        creator: ProcessId,
-        record: &Record,
-    ) -> Result<ContainerDir> {
+    pub fn add(&self, id: &ContainerId, record: &Record) -> Result<ContainerDir> {
+        let creator = record.creator.ok_or(Error::NotRunning)?;
         let nascent = format!(
             "creating{SEPARATOR}{}{SEPARATOR}{}{SEPARATOR}{id}",
             creator.pid, creator.start_time

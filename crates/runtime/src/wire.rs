@@ -34,6 +34,8 @@ pub enum Message {
         /// One line.
         text: String,
     },
+    /// The sender is in a new user namespace and waits for its maps.
+    NeedsMap,
     /// The stage has made the container's process; its pidfd comes along.
     Staged {
         /// In the receiver's pid namespace.
@@ -143,6 +145,20 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Waits for [`Message::Go`].
+    ///
+    /// # Errors
+    /// The other end has gone, or says something else.
+    pub fn expect_go(&self) -> Result<()> {
+        match self.recv()? {
+            Some((Message::Go, _)) => Ok(()),
+            Some(_) => Err(sys::Error::new("recvmsg", "unexpected message", Errno::BADMSG).into()),
+            None => Err(sys::Error::new("recvmsg", "the runtime has gone", Errno::PIPE).into()),
+        }
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -178,6 +194,7 @@ impl Message {
                 bytes
             }
             Self::Staged { pid } => with_number(b'S', *pid),
+            Self::NeedsMap => vec![b'N'],
             Self::Mounted => vec![b'M'],
             Self::Ready { console } => vec![b'R', u8::from(*console)],
             Self::Go => vec![b'G'],
@@ -200,6 +217,7 @@ impl Message {
                 }
             }
             b'S' => Self::Staged { pid: number()? },
+            b'N' => Self::NeedsMap,
             b'M' => Self::Mounted,
             b'R' => Self::Ready {
                 console: *rest.first()? != 0,
@@ -226,6 +244,7 @@ mod tests {
                 text: String::new(),
             },
             Message::Staged { pid: 70_000 },
+            Message::NeedsMap,
             Message::Mounted,
             Message::Ready { console: true },
             Message::Go,

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use crate::{Error, Result, knob};
+use crate::{Context as _, Error, Result, knob};
 
 /// What [`clone3`] is asked for.
 #[derive(Debug, Default)]
@@ -95,26 +95,86 @@ pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
     }
 }
 
-/// close_range(2) from `first` upwards; with `only_mark`, sets close-on-exec instead.
+/// Marks all descriptors from `first` upwards close-on-exec: close_range(2), or one by one on
+/// kernels before 5.11.
 ///
 /// # Errors
-/// close_range(2)'s; ENOSYS also where [`knob`] fakes it.
-pub fn close_range_from(first: u32, only_mark: bool) -> Result<()> {
-    let flags = if only_mark {
-        libc::CLOSE_RANGE_CLOEXEC
-    } else {
-        0
-    };
-    let describe = || format!("{first}, ~0, {flags}");
+/// close_range(2)'s; those of reading /proc/self/fd where that is all there is.
+pub fn close_on_exec_from(first: u32) -> Result<()> {
+    match close_range(first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) {
+        Err(e) if matches!(e.errno, Errno::NOSYS | Errno::INVAL) => {
+            for_all_from(first, |fd| {
+                // SAFETY: integers only; a number that is no descriptor is EBADF.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+            })
+        }
+        other => other,
+    }
+}
+
+/// Whether `fd` is open and not close-on-exec: passed to this program by whoever started it.
+#[must_use]
+pub fn is_inherited(fd: u32) -> bool {
+    let fd = i32::try_from(fd).unwrap_or(-1);
+    // SAFETY: integers only; a number that is no descriptor is EBADF.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Closes all descriptors from `first` upwards except those of `keep`, in ascending order.
+///
+/// Rust values that own a closed one must never be used or dropped again: this is for a forked
+/// child that never returns to the frames of its parent.
+///
+/// # Errors
+/// close_range(2)'s; those of reading /proc/self/fd where that is all there is.
+pub fn close_all_from(first: u32, keep: &[u32]) -> Result<()> {
+    let mut start = first;
+    for &kept in keep.iter().filter(|&&kept| kept >= first) {
+        if start < kept {
+            close_between(start, kept - 1)?;
+        }
+        start = kept.saturating_add(1);
+    }
+    close_between(start, u32::MAX)
+}
+
+fn close_between(first: u32, last: u32) -> Result<()> {
+    match close_range(first, last, 0) {
+        Err(e) if matches!(e.errno, Errno::NOSYS | Errno::INVAL) => for_all_from(first, |fd| {
+            if u32::try_from(fd).is_ok_and(|fd| fd <= last) {
+                // SAFETY: the caller vouches that no Rust value uses this descriptor any more.
+                unsafe { libc::close(fd) };
+            }
+        }),
+        other => other,
+    }
+}
+
+fn close_range(first: u32, last: u32, flags: libc::c_uint) -> Result<()> {
+    let describe = || format!("{first}, {last}, {flags}");
     knob::check("close_range").map_err(|e| Error::new("close_range", describe(), e))?;
-    // SAFETY: takes integers only; descriptors owned by Rust values are not used afterwards
-    // because callers are about to exec, or only mark.
-    let r = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, flags) };
+    // SAFETY: takes integers only; the callers see to it that nobody owns what is closed.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     if r == 0 {
         Ok(())
     } else {
         Err(Error::new("close_range", describe(), last_errno()))
     }
+}
+
+/// Calls `f` for every open descriptor from `first` upwards. They are listed before, because `f`
+/// may close the one that lists.
+fn for_all_from(first: u32, f: impl Fn(i32)) -> Result<()> {
+    let path = "/proc/self/fd";
+    let entries = std::fs::read_dir(path).context("open", || path)?;
+    let numbers: Vec<i32> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|&fd: &i32| u32::try_from(fd).is_ok_and(|fd| fd >= first))
+        .collect();
+    numbers.into_iter().for_each(f);
+    Ok(())
 }
 
 /// execve(2); returns only on failure.

@@ -1,20 +1,26 @@
 //! One file a command: its definition and what it does.
 
 use clap::{ArgMatches, Command};
+use runtime::become_program::Descriptors;
 
 use crate::Context;
 
 pub mod checkpoint;
+pub mod create;
+pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod kill;
 pub mod list;
 pub mod pause;
 pub mod ps;
 pub mod recvtty;
 pub mod restore;
 pub mod resume;
+pub mod run;
 pub mod spec;
+pub mod start;
 pub mod state;
 pub mod update;
 
@@ -55,6 +61,15 @@ fn ended(json: serde_json::Result<String>, what: &str) -> runtime::Result<String
         .map_err(|source| runtime::Error::Json { what, source })
 }
 
+/// What must come first in a command that enters a container: nothing that we inherited reaches
+/// it but what is passed on, and it never sees our executable on the host.
+pub(crate) fn protect(descriptors: Descriptors) -> runtime::Result<()> {
+    sys::seal::ensure_sealed()?;
+    descriptors.check()?;
+    sys::process::close_on_exec_from(descriptors.end())?;
+    Ok(())
+}
+
 macro_rules! entries {
     ($($name:ident $failure:literal,)*) => {
         /// All commands, in alphabetical order.
@@ -68,9 +83,14 @@ macro_rules! entries {
 }
 
 entries! {
+    create 1,
+    delete 1,
     features 1,
+    kill 1,
     list 1,
     recvtty 1,
+    run 1,
     spec 1,
+    start 1,
     state 1,
 }

@@ -1,7 +1,6 @@
 //! `linux.devices`, and the device rules that every container gets.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::text;
@@ -59,25 +58,17 @@ pub(super) fn devices(given: &[Device], at: &At) -> Result<Vec<DevicePlan>> {
             gid: 0,
         })
         .collect();
-    let place = |(i, device): (usize, &DevicePlan)| (device.path.clone().into_os_string(), i);
-    let mut places: HashMap<_, _> = out.iter().enumerate().map(place).collect();
     for (i, device) in given.iter().enumerate() {
         let at = at.index(i);
         let plan = device_plan(device, &at)?;
-        match places.entry(plan.path.clone().into_os_string()) {
-            Entry::Vacant(place) => {
-                place.insert(out.len());
-                out.push(plan);
+        match out.iter_mut().find(|d| d.path == plan.path) {
+            Some(other) if other.kind == plan.kind => *other = plan,
+            Some(_) => {
+                return Err(at
+                    .field("path")
+                    .invalid(&device.path, "another device has this path"));
             }
-            Entry::Occupied(place) => {
-                let other = &mut out[*place.get()];
-                if other.kind != plan.kind {
-                    return Err(at
-                        .field("path")
-                        .invalid(&device.path, "another device has this path"));
-                }
-                *other = plan;
-            }
+            None => out.push(plan),
         }
     }
     Ok(out)

@@ -22,13 +22,11 @@ pub(super) fn process(
     at: &At,
     warnings: &mut Warnings,
 ) -> Result<ProcessPlan> {
-    let mut unknown = Vec::new();
+    let mut unknown_capabilities = Vec::new();
     let capabilities = given.capabilities.as_ref().map(|sets| {
         let at = at.field("capabilities");
-        capabilities(sets, &at, &mut unknown, warnings)
+        capabilities(sets, &at, &mut unknown_capabilities, warnings)
     });
-    unknown.sort_unstable();
-    unknown.dedup();
     Ok(ProcessPlan {
         terminal: terminal(given, at)?,
         args: args(&given.args, &at.field("args"))?,
@@ -36,7 +34,7 @@ pub(super) fn process(
         cwd: PathBuf::from(text::absolute(&given.cwd, &at.field("cwd"))?),
         user: user(&given.user, id_maps, &at.field("user"))?,
         capabilities,
-        unknown_capabilities: unknown,
+        unknown_capabilities,
         rlimits: limits::rlimits(&given.rlimits, &at.field("rlimits"))?,
         no_new_privileges: given.no_new_privileges,
         apparmor_profile: text::optional_line(
@@ -159,7 +157,9 @@ fn capabilities(
                     let at = at.index(i);
                     let e = at.invalid(word, "unknown capability, left out");
                     warnings.push(e.to_string());
-                    unknown.push(word.clone());
+                    if !unknown.contains(word) {
+                        unknown.push(word.clone());
+                    }
                 }
             }
         }

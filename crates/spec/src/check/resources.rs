@@ -1,6 +1,6 @@
 //! `linux.resources`: contradictions, ranges, and zeros that mean "not set".
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::{Warnings, devices, list, names, text};
 use crate::error::{At, Result};
@@ -197,7 +197,6 @@ fn throttle(given: &[ThrottleDevice], at: &At) -> Result<()> {
 
 /// The size becomes part of a file name: `64KB`, `2MB`, `1GB`.
 fn huge_pages(given: &[HugepageLimit], at: &At) -> Result<()> {
-    let mut seen = HashSet::new();
     for (i, limit) in given.iter().enumerate() {
         let at = at.index(i);
         let at = at.field("pageSize");
@@ -210,7 +209,7 @@ fn huge_pages(given: &[HugepageLimit], at: &At) -> Result<()> {
         if digits.is_empty() || digits.starts_with('0') || !is_number {
             return Err(at.invalid(size, "must be a number and KB, MB or GB"));
         }
-        if !seen.insert(size) {
+        if given[..i].iter().any(|other| other.page_size == size) {
             return Err(at.invalid(size, "given twice"));
         }
     }

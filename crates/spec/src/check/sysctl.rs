@@ -1,6 +1,6 @@
 //! `linux.sysctl`: only parameters that belong to a namespace of the container.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 use super::text;
 use crate::error::{At, Result};
@@ -23,8 +23,7 @@ pub(super) fn sysctls(
     namespaces: &Namespaces,
     at: &At,
 ) -> Result<Vec<(String, String)>> {
-    let mut seen = HashSet::new();
-    let mut out = Vec::with_capacity(given.len());
+    let mut out: Vec<(String, String)> = Vec::with_capacity(given.len());
     for (key, value) in given {
         let at = at.key(key);
         let path = path(key, &at)?;
@@ -33,7 +32,7 @@ pub(super) fn sysctls(
         if value.chars().any(|c| c.is_control() && c != '\t') {
             return Err(at.invalid(value, "a value must be one line"));
         }
-        if !seen.insert(path.clone()) {
+        if out.iter().any(|(other, _)| *other == path) {
             return Err(at.conflict("the same parameter is given twice"));
         }
         out.push((path, value.clone()));

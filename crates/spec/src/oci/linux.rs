@@ -139,7 +139,6 @@ pub struct MemoryPolicy {
     /// `MPOL_…`.
     pub mode: String,
     /// Node list (`0-1,3`); may be empty.
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub nodes: String,
     /// `MPOL_F_…`.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -1,0 +1,278 @@
+//! What `create` makes, in order; and its undoing.
+
+use std::os::fd::OwnedFd;
+
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
+};
+use rustix::process::Pid;
+use sys::Context as _;
+
+use super::prepare::Prepared;
+use super::{Created, Request, Start};
+use crate::container::{CONFIG, START_SOCKET};
+use crate::init::{self, Gate, Work};
+use crate::root::{ContainerDir, StateRoot};
+use crate::spawn::{Child, Spawned, spawn};
+use crate::wire::Message;
+use crate::{
+    Container, Doing as _, Error, ProcessId, Result, Status, Warn, console, hooks, identity, idmap,
+    netdev, pid_file, rdt, teardown,
+};
+
+/// A container in the making.
+pub(super) struct Building<'a> {
+    container: Container,
+    prepared: Prepared,
+    request: &'a Request,
+    child: Option<Child>,
+}
+
+impl<'a> Building<'a> {
+    /// Nothing but the record exists.
+    pub fn new(container: Container, prepared: Prepared, request: &'a Request) -> Self {
+        Self {
+            container,
+            prepared,
+            request,
+            child: None,
+        }
+    }
+
+    /// Makes everything. The master of the terminal comes back where the caller keeps it.
+    pub fn build(&mut self, warn: Warn<'_>) -> Result<Option<OwnedFd>> {
+        self.container.dir.write(CONFIG, &self.prepared.config)?;
+        if let Some(proxy) = &self.prepared.notify {
+            proxy.make_directory()?;
+        }
+        self.prepared.manager.create()?;
+        self.clone_init()?;
+        // The child makes its mounts meanwhile.
+        let resources = &self.prepared.plan.cgroup.resources;
+        let warnings = self.prepared.manager.apply(resources)?;
+        warnings.iter().for_each(|w| warn(w));
+        let console = self.attend(warn)?;
+        self.commit(console)
+    }
+
+    fn clone_init(&mut self) -> Result<()> {
+        let gate = match self.request.start {
+            Start::Later => Gate::Socket(start_socket(&self.container.dir)?),
+            Start::Detached | Start::Attached => Gate::Creator,
+        };
+        let plan = &self.prepared.plan;
+        let sources = rootfs::open_sources(plan)?;
+        let joiner = self.prepared.manager.joiner()?;
+        match spawn(plan, &joiner)? {
+            Spawned::Parent(child) => self.child = Some(*child),
+            Spawned::Init(init) => init::run(
+                init,
+                Work {
+                    plan,
+                    record: &self.container.record,
+                    filter: self.prepared.filter.as_ref(),
+                    joiner: &joiner,
+                    cgroups: layout(&self.prepared.manager),
+                    sources,
+                    gate,
+                    no_pivot: self.request.no_pivot,
+                    no_new_keyring: self.request.no_new_keyring,
+                    rootless: self.request.rootless || crate::is_rootless(),
+                    descriptors: self.request.descriptors,
+                },
+            ),
+        }
+        Ok(())
+    }
+
+    /// Serves the child until it is ready.
+    fn attend(&mut self, warn: Warn<'_>) -> Result<Option<OwnedFd>> {
+        if !self.child()?.is_stage {
+            self.equip()?;
+        }
+        loop {
+            let received = self.child()?.channel.recv()?;
+            match received {
+                Some((Message::Warning(text), _)) => warn(&text),
+                Some((Message::NeedsMap, _)) => {
+                    let pid = self.pid()?;
+                    idmap::write(pid.as_raw_nonzero().get(), &self.prepared.plan.id_maps)?;
+                    self.child()?.channel.send(&Message::Go)?;
+                }
+                Some((Message::Staged { pid }, fds)) => {
+                    self.child()?.staged(pid, fds)?;
+                    self.equip()?;
+                }
+                Some((Message::Mounted, _)) => {
+                    let pid = self.pid()?.as_raw_nonzero().get();
+                    let state = self.container.record.oci_state(Status::Creating, pid);
+                    let hooks = &self.prepared.plan.hooks.create_runtime;
+                    hooks::run_all("createRuntime", hooks, &state)?;
+                    self.child()?.channel.send(&Message::Go)?;
+                }
+                Some((Message::Failed { kind, text }, _)) => {
+                    let message = text;
+                    return Err(Error::Reported { kind, message });
+                }
+                Some((Message::Ready { .. }, fds)) => return Ok(fds.into_iter().next()),
+                Some(_) => {}
+                None => return Err(self.obituary()),
+            }
+        }
+    }
+
+    /// What the child gets from outside, once it exists.
+    fn equip(&mut self) -> Result<()> {
+        let pid = self.pid()?;
+        let plan = &self.prepared.plan;
+        if let Some(process) = &plan.process {
+            identity::set_oom_score_adj(pid, process.oom_score_adj)?;
+        }
+        let pid = pid.as_raw_nonzero().get();
+        if !plan.net_devices.is_empty() {
+            let path = format!("/proc/{pid}/ns/net");
+            let namespace = std::fs::File::open(&path).context("open", || path)?;
+            netdev::move_all(&plan.net_devices, &namespace)?;
+        }
+        if let Some(config) = &plan.intel_rdt {
+            let root = rdt::mount_point()?;
+            let made = rdt::Rdt::apply(config, self.container.id.as_str(), &root, pid)?;
+            self.container.record.rdt = Some(made);
+            self.container.dir.save(&self.container.record)?;
+        }
+        Ok(())
+    }
+
+    /// Hands out what others wait for, and writes down that the container exists. The child then
+    /// goes on; until now it would have died with us.
+    fn commit(&mut self, console: Option<OwnedFd>) -> Result<Option<OwnedFd>> {
+        let pid = self.pid()?;
+        if let Some(process) = &self.prepared.plan.process {
+            identity::set_limits(Some(pid), &process.rlimits)?;
+        }
+        let number = pid.as_raw_nonzero().get();
+        let record = &mut self.container.record;
+        record.init = ProcessId::of(number)?;
+        record.creator = None;
+        let console = match (&self.prepared.console_socket, console) {
+            (Some(socket), Some(master)) => {
+                console::send_fd(socket, console::MASTER_NAME, &master)?;
+                None
+            }
+            (_, console) => console,
+        };
+        if let Some(socket) = &self.prepared.pidfd_socket {
+            let child = self.child.as_ref().ok_or(Error::NotRunning)?;
+            console::send_fd(socket, console::PIDFD_NAME, &child.pidfd)?;
+        }
+        self.container.dir.save(&self.container.record)?;
+        if let Some(path) = &self.request.pid_file {
+            pid_file::write(path, number)?;
+        }
+        self.child()?.channel.send(&Message::Go)?;
+        Ok(console)
+    }
+
+    /// The container, complete.
+    pub fn finish(self, console: Option<OwnedFd>) -> Result<Created> {
+        let child = self.child.ok_or(Error::NotRunning)?;
+        Ok(Created {
+            container: self.container,
+            plan: self.prepared.plan,
+            child,
+            console,
+        })
+    }
+
+    /// Unmakes everything; the error to report.
+    pub fn undo(mut self, root: &StateRoot, error: Error, warn: Warn<'_>) -> Error {
+        let mut errors = vec![error];
+        let began = self.child.is_some();
+        if let Some(child) = &mut self.child {
+            errors.extend(child.kill().doing(|| "undo").err());
+        }
+        if let Some(path) = self
+            .request
+            .pid_file
+            .as_ref()
+            .filter(|_| self.container.record.init.is_some())
+        {
+            // It is ours only if it has our pid; a file that was there before was replaced.
+            let _ = std::fs::remove_file(path);
+        }
+        let undone = teardown::teardown(root, &self.container, began, warn);
+        errors.extend(undone.doing(|| "undo").err());
+        Error::from_several(errors).unwrap_or(Error::NotRunning)
+    }
+
+    fn child(&mut self) -> Result<&mut Child> {
+        self.child.as_mut().ok_or(Error::NotRunning)
+    }
+
+    fn pid(&mut self) -> Result<Pid> {
+        Ok(self.child()?.pid)
+    }
+
+    /// Why a child is gone that has said nothing.
+    fn obituary(&mut self) -> Error {
+        let oom = self
+            .prepared
+            .manager
+            .oom_kills()
+            .ok()
+            .flatten()
+            .unwrap_or(0)
+            > 0;
+        let status = self.child().and_then(|c| c.wait()).ok().flatten();
+        let how = match status.and_then(|s| s.terminating_signal()) {
+            Some(9) if oom => "was killed because its memory limit is too low".to_owned(),
+            Some(signal) => format!("was killed by signal {signal}"),
+            None => "ended".to_owned(),
+        };
+        Error::WrongState(format!(
+            "the container's first process {how} before it was complete"
+        ))
+    }
+}
+
+/// A listening socket for `start`, in the state directory.
+fn start_socket(dir: &ContainerDir) -> Result<OwnedFd> {
+    let path = dir.short_path(START_SOCKET);
+    let args = || dir.path().join(START_SOCKET).display().to_string();
+    let address = SocketAddrUnix::new(&path).context("bind", args)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("socket", || "AF_UNIX, SOCK_SEQPACKET")?;
+    bind(&socket, &address).context("bind", args)?;
+    listen(&socket, 8).context("listen", args)?;
+    Ok(socket)
+}
+
+/// The control groups in the words of the mounting crate.
+fn layout(manager: &cgroup::Manager) -> rootfs::CgroupLayout {
+    use rootfs::{CgroupLayout, Hierarchy};
+    let layout = manager.mount_layout();
+    if layout.v1.is_empty() {
+        return match layout.unified {
+            Some(path) => CgroupLayout::V2 { path },
+            None => CgroupLayout::None,
+        };
+    }
+    let v1 = layout.v1.into_iter().map(|h| Hierarchy {
+        name: h.name,
+        path: h.source,
+        options: h.data.split(',').map(str::to_owned).collect(),
+        unified: false,
+    });
+    let unified = layout.unified.map(|path| Hierarchy {
+        name: "unified".to_owned(),
+        path,
+        options: Vec::new(),
+        unified: true,
+    });
+    CgroupLayout::V1(v1.chain(unified).collect())
+}

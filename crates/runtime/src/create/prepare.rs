@@ -1,0 +1,146 @@
+//! What `create` does before it makes anything: reading, checking, compiling.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use cgroup::Manager;
+use seccomp::Filter;
+use spec::Plan;
+use sys::{Context as _, Errno, trace};
+
+use super::Request;
+use crate::container::CONFIG;
+use crate::notify::Proxy;
+use crate::record::Record;
+use crate::root::StateRoot;
+use crate::{ContainerId, Doing as _, Error, ProcessId, Result, Warn, console, identity};
+
+/// Everything that is known before anything is made.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub id: ContainerId,
+    /// The bytes of `config.json`.
+    pub config: Vec<u8>,
+    pub plan: Plan,
+    pub filter: Option<Filter>,
+    pub manager: Manager,
+    pub record: Record,
+    pub notify: Option<Proxy>,
+    /// Connected, so that nothing is made for a receiver that is not there.
+    pub console_socket: Option<OwnedFd>,
+    pub pidfd_socket: Option<OwnedFd>,
+}
+
+impl Prepared {
+    /// Reads and checks all there is.
+    pub fn new(root: &StateRoot, request: &Request, warn: Warn<'_>) -> Result<Self> {
+        let bundle = std::fs::canonicalize(&request.bundle)
+            .context("realpath", || request.bundle.display().to_string())
+            .doing(|| "bundle")?;
+        let config = read_config(&bundle)?;
+        let mut spec = spec::parse_config(&config)?;
+        let notify = Proxy::new(request.notify_socket.as_deref(), &root.path_of(&request.id));
+        if let Some(proxy) = &notify {
+            spec.mounts.push(proxy.mount());
+            if let Some(process) = &mut spec.process {
+                process.env.push(Proxy::variable());
+            }
+        }
+        let (plan, warnings) = trace::step(
+            "",
+            || "config.json becomes a plan",
+            || Plan::new(&spec, &bundle),
+        )?;
+        warnings.iter().for_each(|w| warn(w));
+        check(&plan, request)?;
+        let filter = compile(&plan, warn)?;
+        let manager = Manager::new(&cgroup::Request {
+            path: plan.cgroup.path.as_deref(),
+            id: request.id.as_str(),
+            policy: cgroup::Policy {
+                rootless: request.rootless,
+                ..cgroup::Policy::default()
+            },
+        })?;
+        let id = request.id.clone();
+        let mut record = Record::new(id.to_string(), &plan, bundle, ProcessId::own()?);
+        record.cgroup = Some(manager.state());
+        let connect = |path: &Option<std::path::PathBuf>| {
+            path.as_deref().map(console::connect_to).transpose()
+        };
+        Ok(Self {
+            console_socket: connect(&request.console_socket)?,
+            pidfd_socket: connect(&request.pidfd_socket)?,
+            id,
+            config,
+            plan,
+            filter,
+            manager,
+            record,
+            notify,
+        })
+    }
+}
+
+fn read_config(bundle: &Path) -> Result<Vec<u8>> {
+    let path = bundle.join(CONFIG);
+    match std::fs::read(&path).context("open", || path.display().to_string()) {
+        Err(e) if e.errno == Errno::NOENT => Err(Error::Invalid(format!(
+            "JSON specification file {} not found: {e}",
+            path.display()
+        ))),
+        other => Ok(other?),
+    }
+}
+
+/// What the plan and the command line cannot have together, and what this machine cannot do.
+fn check(plan: &Plan, request: &Request) -> Result<()> {
+    let terminal = plan.process.as_ref().is_some_and(|p| p.terminal.is_some());
+    let socket = request.console_socket.is_some();
+    let stays = request.start.stays();
+    let contradiction = if !stays && terminal && !socket {
+        "cannot allocate tty if hull will detach without setting console socket"
+    } else if (stays || !terminal) && socket {
+        "cannot use console socket if hull will not detach or allocate tty"
+    } else {
+        ""
+    };
+    if !contradiction.is_empty() {
+        return Err(Error::Invalid(contradiction.to_owned()));
+    }
+    match std::fs::metadata(&plan.root.path) {
+        Ok(metadata) if metadata.is_dir() => {}
+        Ok(_) => {
+            let text = format!(
+                "root file system {} is not a directory",
+                plan.root.path.display()
+            );
+            return Err(Error::Invalid(text));
+        }
+        Err(e) => {
+            let path = plan.root.path.display();
+            let found: std::io::Result<()> = Err(e);
+            found
+                .context("stat", || path.to_string())
+                .doing(|| "root file system")?;
+        }
+    }
+    plan.process.as_ref().map_or(Ok(()), identity::check_labels)
+}
+
+fn compile(plan: &Plan, warn: Warn<'_>) -> Result<Option<Filter>> {
+    let Some(profile) = &plan.seccomp else {
+        return Ok(None);
+    };
+    let filter = trace::step(
+        "",
+        || "seccomp profile becomes BPF",
+        || seccomp::compile(profile),
+    )?;
+    filter.warnings.iter().for_each(|w| warn(w));
+    if filter.notify && profile.listener_path.is_empty() {
+        let text = "the seccomp profile notifies, but listenerPath is not set";
+        return Err(Error::Invalid(text.to_owned()));
+    }
+    Ok(Some(filter))
+}

@@ -1,0 +1,160 @@
+//! Starting the user's program of a created container.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use spec::oci::Seccomp;
+use sys::{Context as _, Errno};
+
+use crate::container::START_SOCKET;
+use crate::wire::{Channel, Message};
+use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, hooks, seccomp_notify};
+
+/// How long the listener of a filter may take to appear once it was announced.
+const LISTENER_LIMIT: Duration = Duration::from_secs(10);
+const LISTENER_TICK: Duration = Duration::from_micros(200);
+const SIGKILL: i32 = 9;
+
+/// Starts it; returns once the program has been executed and the `poststart` hooks have run.
+///
+/// # Errors
+/// The container is not in the state `created`, or what the container reports.
+pub fn start(container: &Container, warn: Warn<'_>) -> Result<()> {
+    // Of two starts the second finds a running container.
+    container.dir.lock()?;
+    match container.status()? {
+        Status::Created => {}
+        Status::Stopped => {
+            let text = "cannot start a container that has stopped";
+            return Err(Error::WrongState(text.to_owned()));
+        }
+        Status::Running => {
+            let text = "cannot start an already running container";
+            return Err(Error::WrongState(text.to_owned()));
+        }
+        other => {
+            let text = format!("cannot start a container in the {other} state");
+            return Err(Error::WrongState(text));
+        }
+    }
+    let init = container.init()?;
+    let channel = knock(container)?;
+    let seccomp = || Ok(container.config()?.linux.and_then(|l| l.seccomp));
+    attend(container, init, &channel, seccomp, warn)
+}
+
+/// Connects to the waiting process, which goes on then.
+fn knock(container: &Container) -> Result<Channel> {
+    let args = || {
+        container
+            .dir
+            .path()
+            .join(START_SOCKET)
+            .display()
+            .to_string()
+    };
+    let address =
+        SocketAddrUnix::new(container.dir.short_path(START_SOCKET)).context("connect", args)?;
+    let socket = socket_with(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )
+    .context("socket", || "AF_UNIX, SOCK_SEQPACKET")?;
+    connect(&socket, &address).context("connect", args)?;
+    container.dir.unlink(START_SOCKET)?;
+    Ok(Channel::from_fd(socket))
+}
+
+/// Follows the process `init` until it executes the user's program, then runs the `poststart`
+/// hooks. If one of them fails, the container is killed.
+///
+/// # Errors
+/// What the process reports, or its end.
+pub fn attend(
+    container: &Container,
+    init: ProcessId,
+    channel: &Channel,
+    seccomp: impl FnOnce() -> Result<Option<Seccomp>>,
+    warn: Warn<'_>,
+) -> Result<()> {
+    let mut seccomp = Some(seccomp);
+    let mut executing = false;
+    let result = loop {
+        match channel.recv()? {
+            Some((Message::Warning(text), _)) => warn(&text),
+            Some((Message::Executing, _)) => executing = true,
+            Some((Message::Listener { fd }, _)) => {
+                let profile = seccomp.take().map_or(Ok(None), |get| get());
+                let forwarded = profile.and_then(|p| forward(container, init, fd, p));
+                if let Err(e) = forwarded {
+                    break Err(e);
+                }
+            }
+            Some((Message::Failed { kind, text }, _)) => {
+                return Err(Error::Reported {
+                    kind,
+                    message: text,
+                });
+            }
+            Some(_) => {}
+            None if executing => break Ok(()),
+            None => {
+                let text = "the container's first process ended before it executed the program";
+                return Err(Error::WrongState(text.to_owned()));
+            }
+        }
+    };
+    let result = result.and_then(|()| {
+        let state = container.oci_state(Status::Running);
+        hooks::run_all("poststart", &container.record.poststart, &state)
+    });
+    if result.is_err() {
+        // The specification wants it stopped. That it has ended by itself is as good.
+        let _ = init.signal(SIGKILL);
+    }
+    result
+}
+
+/// Takes the listener of the filter that `init` is about to install, and hands it to its agent.
+fn forward(
+    container: &Container,
+    init: ProcessId,
+    fd: i32,
+    profile: Option<Seccomp>,
+) -> Result<()> {
+    let profile = profile.ok_or_else(|| {
+        Error::Invalid("the container announces a seccomp listener without a profile".to_owned())
+    })?;
+    let listener = fetch(init, fd).doing(|| "take the seccomp listener")?;
+    let state = container.oci_state(Status::Created);
+    seccomp_notify::forward(&profile, init.pid, &state, listener)
+}
+
+/// The filter may forbid its process to say anything, so nobody says when it is installed: the
+/// descriptor is looked for until it is there.
+fn fetch(process: ProcessId, fd: i32) -> Result<OwnedFd> {
+    let pidfd = process.pidfd()?.ok_or(Error::NotRunning)?;
+    let name = format!("/proc/{}/fd/{fd}", process.pid);
+    let deadline = Instant::now() + LISTENER_LIMIT;
+    loop {
+        let is_listener = std::fs::read_link(&name)
+            .is_ok_and(|target| target.as_os_str() == "anon_inode:seccomp notify");
+        if is_listener {
+            let args = || format!("{}, {fd}", process.pid);
+            return Ok(
+                pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty()).context("pidfd_getfd", args)?
+            );
+        }
+        if !process.is_alive()? {
+            return Err(Error::NotRunning);
+        }
+        if Instant::now() > deadline {
+            return Err(sys::Error::new("pidfd_getfd", name, Errno::TIMEDOUT).into());
+        }
+        std::thread::sleep(LISTENER_TICK);
+    }
+}

@@ -1,0 +1,44 @@
+//! Clearing away what killed runtimes left.
+//!
+//! A container's directory gets its name together with a record that says who creates it and
+//! where its control groups will be; so whatever a killed `create` left can be found. Its process
+//! needs no finding: it dies with the runtime.
+
+use crate::root::StateRoot;
+use crate::{Container, ContainerId, Error, Result, Warn, teardown};
+
+/// Clears away the container `id` if its creator died at it; whether it did.
+///
+/// # Errors
+/// Something cannot be undone.
+pub fn abandoned(root: &StateRoot, id: &ContainerId, warn: Warn<'_>) -> Result<bool> {
+    let container = match Container::open(root, id) {
+        // Somebody was faster.
+        Err(Error::NotFound(_)) => return Ok(true),
+        other => other?,
+    };
+    if !container.is_abandoned()? {
+        return Ok(false);
+    }
+    teardown::teardown(root, &container, false, warn)?;
+    Ok(true)
+}
+
+/// Clears away everything that killed runtimes left in `root`. What cannot be undone is warned
+/// about.
+///
+/// # Errors
+/// The state root cannot be read.
+pub fn all(root: &StateRoot, warn: Warn<'_>) -> Result<()> {
+    for stillborn in root.stillborn()? {
+        if let Err(e) = root.bury(&stillborn) {
+            warn(&e.to_string());
+        }
+    }
+    for id in root.ids()? {
+        if let Err(e) = abandoned(root, &id, warn) {
+            warn(&format!("container {id}, which a killed runtime left: {e}"));
+        }
+    }
+    Ok(())
+}
