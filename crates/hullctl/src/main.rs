@@ -1,2 +1,7 @@
-//! See the workspace's ARCHITECTURE.md.
-fn main() {}
+//! The program; see the library beside it.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hullctl::main()
+}

@@ -19,7 +19,10 @@ pub(crate) fn open_namespace(path: &Path) -> Result<OwnedFd> {
 
 /// A new user namespace with these maps. It belongs to a process that ends with this call; the
 /// descriptor keeps the namespace.
-pub(crate) fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
+///
+/// # Errors
+/// clone3(2)'s, and those of writing the maps.
+pub fn user_namespace(maps: &IdMaps) -> Result<OwnedFd> {
     trace::step(
         "clone3",
         || "user namespace as the id map of a mount",

@@ -36,6 +36,7 @@ mod sources;
 pub use cgroup::{CgroupLayout, Hierarchy};
 pub use console::{Terminal, open_terminal};
 pub use error::{Error, ErrorKind, Result};
+pub use idmap::user_namespace;
 pub use prepare::{Context, Prepared, prepare};
 pub use procfs::Procfs;
 pub use root::{Last, Root, Want};

@@ -1,0 +1,40 @@
+//! Tasks of the build that the shipped programs should not carry.
+//!
+//! `xtask docs DIR` writes a man page for every command and completions for bash, zsh and fish,
+//! all from the same definitions that parse the command lines.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use clap::Command;
+use clap_complete::Shell;
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["docs", dir] => docs(Path::new(dir)),
+        _ => bail!("usage: xtask docs DIR"),
+    }
+}
+
+fn docs(dir: &Path) -> Result<()> {
+    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+        let out = dir.join(shell.to_string());
+        fs::create_dir_all(&out).with_context(|| format!("mkdir({})", out.display()))?;
+        for mut program in [hull::cli::command(), hullctl::command()] {
+            let name = program.get_name().to_owned();
+            clap_complete::generate_to(shell, &mut program, name, &out)
+                .with_context(|| format!("completions below {}", out.display()))?;
+        }
+    }
+    for program in [hull::cli::command(), hullctl::command()] {
+        man_pages(program, dir)?;
+    }
+    Ok(())
+}
+
+fn man_pages(program: Command, dir: &Path) -> Result<()> {
+    clap_mangen::generate_to(program.disable_help_subcommand(true), dir)
+        .with_context(|| format!("man pages below {}", dir.display()))
+}
