@@ -44,7 +44,11 @@ pub mod receiver;
 pub mod seccomp_notify;
 
 // What is done to a living one.
+pub mod events;
 pub mod exec;
+pub mod pause;
+pub mod processes;
+pub mod update;
 
 // About the runtime itself.
 pub mod features;

@@ -85,12 +85,17 @@ macro_rules! entries {
 entries! {
     create 1,
     delete 1,
+    events 1,
     features 1,
     kill 1,
     list 1,
+    pause 1,
+    ps 1,
     recvtty 1,
+    resume 1,
     run 1,
     spec 1,
     start 1,
     state 1,
+    update 1,
 }
