@@ -108,6 +108,17 @@ impl Rdt {
         Ok(())
     }
 
+    /// Places a further process of the container in its class and monitoring group.
+    ///
+    /// # Errors
+    /// write(2)'s.
+    pub fn join(&self, pid: i32) -> Result<()> {
+        for directory in std::iter::once(&self.class).chain(&self.monitor) {
+            write(&directory.join("tasks"), &pid.to_string()).doing(|| "intelRdt")?;
+        }
+        Ok(())
+    }
+
     /// Writes new schemata of a running container (`update`).
     ///
     /// # Errors

@@ -127,7 +127,7 @@ fn clone_flags(plan: &Plan) -> u64 {
 }
 
 /// Clones, into the unified control group where the kernel can.
-fn clone_child(flags: u64, joiner: &Joiner) -> Result<(Cloned, bool)> {
+pub(crate) fn clone_child(flags: u64, joiner: &Joiner) -> Result<(Cloned, bool)> {
     let names = || format!("namespaces {flags:#x}");
     let clone = |cgroup| {
         let args = CloneArgs { flags, cgroup };
@@ -231,7 +231,7 @@ pub fn await_map(channel: &Channel) -> Result<()> {
 }
 
 /// Becomes root of the user namespace just entered, as far as it has one.
-fn become_root() -> Result<()> {
+pub(crate) fn become_root() -> Result<()> {
     // A change of ids resets the parent-death signal (prctl(2)), and so does a change of the
     // namespace that gives all capabilities.
     let args = || "0, 0, 0";
@@ -308,6 +308,17 @@ fn new_time_namespace(plan: &Plan) -> Result<()> {
 }
 
 impl Child {
+    /// A child that was cloned just now.
+    pub(crate) fn new(channel: Channel, pid: Pid, pidfd: OwnedFd, is_stage: bool) -> Self {
+        Self {
+            channel,
+            pid,
+            pidfd,
+            is_stage,
+            stage: None,
+        }
+    }
+
     /// Takes the message that the stage has made the container's process: from now on this is
     /// that one.
     ///

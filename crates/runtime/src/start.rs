@@ -89,7 +89,8 @@ pub fn attend(
             Some((Message::Executing, _)) => executing = true,
             Some((Message::Listener { fd }, _)) => {
                 let profile = seccomp.take().map_or(Ok(None), |get| get());
-                let forwarded = profile.and_then(|p| forward(container, init, fd, p));
+                let forwarded =
+                    profile.and_then(|p| forward(container, Status::Created, init, fd, p));
                 if let Err(e) = forwarded {
                     break Err(e);
                 }
@@ -119,19 +120,21 @@ pub fn attend(
     result
 }
 
-/// Takes the listener of the filter that `init` is about to install, and hands it to its agent.
-fn forward(
+/// Takes the listener of the filter that `process` is about to install, and hands it to its agent
+/// with the state of its container.
+pub(crate) fn forward(
     container: &Container,
-    init: ProcessId,
+    status: Status,
+    process: ProcessId,
     fd: i32,
     profile: Option<Seccomp>,
 ) -> Result<()> {
     let profile = profile.ok_or_else(|| {
         Error::Invalid("the container announces a seccomp listener without a profile".to_owned())
     })?;
-    let listener = fetch(init, fd).doing(|| "take the seccomp listener")?;
-    let state = container.oci_state(Status::Created);
-    seccomp_notify::forward(&profile, init.pid, &state, listener)
+    let listener = fetch(process, fd).doing(|| "take the seccomp listener")?;
+    let state = container.oci_state(status);
+    seccomp_notify::forward(&profile, process.pid, &state, listener)
 }
 
 /// The filter may forbid its process to say anything, so nobody says when it is installed: the

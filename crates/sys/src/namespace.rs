@@ -14,6 +14,18 @@ pub fn setns(fd: impl AsFd, kind: u64) -> Result<()> {
     set(fd.as_fd().as_raw_fd(), kind)
 }
 
+/// setns(2) into several namespaces of one process at once, by its pidfd: the kernel checks all
+/// rights before it changes anything (Linux 5.8).
+///
+/// # Errors
+/// setns(2)'s; ENOSYS where [`knob`](crate::knob) fakes it. Before Linux 5.8 it is EINVAL.
+pub fn setns_all(pidfd: impl AsFd, kinds: u64) -> Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let describe = || format!("pidfd {fd}, {kinds:#x}");
+    crate::knob::check("setns_pidfd").map_err(|e| Error::new("setns", describe(), e))?;
+    set(fd, kinds)
+}
+
 fn set(fd: i32, flags: u64) -> Result<()> {
     let describe = || format!("{fd}, {flags:#x}");
     let bits = i32::try_from(flags)

@@ -86,6 +86,7 @@ entries! {
     create 1,
     delete 1,
     events 1,
+    exec 255,
     features 1,
     kill 1,
     list 1,

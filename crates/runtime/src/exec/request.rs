@@ -1,7 +1,5 @@
 //! What `exec` is asked for, and the process document that comes of it.
 
-use std::collections::BTreeMap;
-
 use spec::oci::{Capabilities, Process, Spec};
 
 use crate::{Error, Result};
@@ -148,68 +146,6 @@ fn add_capabilities(sets: &mut Capabilities, names: &[String]) {
     }
 }
 
-/// `--cgroup`: where below the container's control group the process goes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub enum SubCgroup {
-    /// Not given.
-    #[default]
-    None,
-    /// The same path in every hierarchy.
-    All(String),
-    /// A path for some controllers (version 1).
-    Each(BTreeMap<String, String>),
-}
-
-impl SubCgroup {
-    /// Reads the values of `--cgroup`: one path, or any number of `controller[,controller]:path`.
-    ///
-    /// # Errors
-    /// A value of another form, or a path that leaves the container's group.
-    pub fn parse<'a>(values: impl Iterator<Item = &'a str>) -> Result<Self> {
-        let values: Vec<&str> = values.collect();
-        let mut each = BTreeMap::new();
-        for value in &values {
-            match value.split(':').collect::<Vec<_>>().as_slice() {
-                [path] if values.len() == 1 => return Ok(Self::All(check_path(path)?)),
-                [_] => {
-                    let text = format!(
-                        "invalid --cgroup argument: {value} (missing <controller>: prefix)"
-                    );
-                    return Err(Error::Invalid(text));
-                }
-                [controllers, path] => {
-                    let path = check_path(path)?;
-                    for controller in controllers.split(',') {
-                        each.insert(controller.to_owned(), path.clone());
-                    }
-                }
-                _ => {
-                    return Err(Error::Invalid(format!(
-                        "invalid --cgroup argument: {value}"
-                    )));
-                }
-            }
-        }
-        Ok(if each.is_empty() {
-            Self::None
-        } else {
-            Self::Each(each)
-        })
-    }
-}
-
-/// A path below the container's group, without `..` and without a leading slash.
-fn check_path(path: &str) -> Result<String> {
-    let parts: Vec<&str> = path
-        .split('/')
-        .filter(|p| !matches!(*p, "" | "."))
-        .collect();
-    if parts.contains(&"..") || path.contains('\0') {
-        return Err(Error::Invalid(format!("bad sub cgroup path: {path}")));
-    }
-    Ok(parts.join("/"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,29 +278,6 @@ mod tests {
                 ..wish("ls")
             };
             assert!(w.process(&config()).is_err(), "{variable:?}");
-        }
-    }
-
-    #[test]
-    fn sub_groups() {
-        let parse = |list: &[&str]| SubCgroup::parse(list.iter().copied());
-        assert_eq!(parse(&[]).unwrap(), SubCgroup::None);
-        assert_eq!(parse(&["/a//b/."]).unwrap(), SubCgroup::All("a/b".into()));
-        assert_eq!(parse(&["/"]).unwrap(), SubCgroup::All(String::new()));
-        let each = [("cpu", "x"), ("memory", "x"), ("pids", "y")];
-        let each = each.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        assert_eq!(
-            parse(&["cpu,memory:/x", "pids:y"]).unwrap(),
-            SubCgroup::Each(each)
-        );
-        for bad in [
-            &["a", "b"][..],
-            &["a:b:c"],
-            &["../x"],
-            &["cpu:a/../../b"],
-            &["cpu:x", "y"],
-        ] {
-            assert!(parse(bad).is_err(), "{bad:?}");
         }
     }
 }

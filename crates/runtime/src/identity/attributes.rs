@@ -99,16 +99,20 @@ pub fn set_no_new_privs() -> Result<()> {
     Ok(())
 }
 
-/// Writes `/proc/PID/oom_score_adj` of the runtime's own procfs. `None` leaves it alone.
+/// Writes `/proc/PID/oom_score_adj` of the runtime's own procfs, the caller's own where `pid` is
+/// `None`. Without a `value` it is left alone.
 ///
 /// Lowering it needs CAP_SYS_RESOURCE; a write that would change nothing is left out, so that
 /// an unprivileged runtime can pass on the value that it has itself.
 ///
 /// # Errors
 /// open(2)'s and write(2)'s.
-pub fn set_oom_score_adj(pid: Pid, value: Option<i32>) -> Result<()> {
+pub fn set_oom_score_adj(pid: impl Into<Option<Pid>>, value: Option<i32>) -> Result<()> {
     let Some(value) = value else { return Ok(()) };
-    let path = format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero());
+    let path = match pid.into() {
+        Some(pid) => format!("/proc/{}/oom_score_adj", pid.as_raw_nonzero()),
+        None => "/proc/self/oom_score_adj".to_owned(),
+    };
     let now = std::fs::read_to_string(&path).context("read", || path.clone())?;
     if now.trim().parse() == Ok(value) {
         return Ok(());
