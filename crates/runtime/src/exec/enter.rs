@@ -205,7 +205,11 @@ fn other_namespace(init: ProcessId, kind: NamespaceKind) -> Result<Option<String
         other => other.context("stat", || ours)?,
     };
     let same = |a: &Stat, b: &Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
-    let found = stat(&theirs).context("stat", || theirs.clone())?;
+    let found = match stat(&theirs) {
+        // A process on its way out has let go of its namespaces.
+        Err(Errno::NOENT | Errno::SRCH) => return Err(Error::NotRunning),
+        other => other.context("stat", || theirs.clone())?,
+    };
     Ok((!same(&ours, &found)).then_some(theirs))
 }
 
