@@ -161,10 +161,13 @@ pub fn caps(c: &mut Value, names: &[&str]) {
 }
 
 /// Adds a hook that is a shell script on the host, or in the container for `startContainer`.
+///
+/// It reads what is left of its input at the end: crun dies of SIGPIPE at times where a hook does
+/// not.
 pub fn hook(c: &mut Value, moment: &str, script: &str) {
-    let entry = json!({
-        "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
-    });
+    let script = format!("{script}\ncode=$?; cat >/dev/null; exit $code");
+    let env = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+    let entry = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": env});
     push(&mut c["hooks"][moment], entry);
 }
 
