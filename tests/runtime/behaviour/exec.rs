@@ -9,7 +9,9 @@ fn exit_codes() {
     case(|t| {
         t.up(|_| {});
         for code in [0, 1, 42, 255] {
-            let _ = t.exec(&[], &["/bin/sh", "-c", &format!("exit {code}")]).exits(code);
+            let _ = t
+                .exec(&[], &["/bin/sh", "-c", &format!("exit {code}")])
+                .exits(code);
         }
         let _ = t.exec(&[], &["/bin/sh", "-c", "kill -9 $$"]).exits(137);
         let _ = t.exec(&[], &["/bin/sh", "-c", "kill -15 $$"]).exits(143);
@@ -52,7 +54,10 @@ fn output_errors_and_input() {
             .exec_cmd(&[], &["/bin/sh", "-c", "cat; echo err >&2"])
             .run_with_input("in\n")
             .ok();
-        assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("in\n", "err\n"));
+        assert_eq!(
+            (out.stdout.as_str(), out.stderr.as_str()),
+            ("in\n", "err\n")
+        );
     });
 }
 
@@ -94,10 +99,12 @@ fn it_joins_the_cgroups() {
         let mut exec = t.exec_cmd(&[], &["/bin/sleep", "88"]).spawn();
         let mut found = None;
         wait_until("the process is there", || {
-            found = runtime_suite::leaks::processes(t.token()).into_iter().find(|p| {
-                std::fs::read_to_string(format!("/proc/{p}/cmdline"))
-                    .is_ok_and(|c| c == "/bin/sleep\u{0}88\u{0}")
-            });
+            found = runtime_suite::leaks::processes(t.token())
+                .into_iter()
+                .find(|p| {
+                    std::fs::read_to_string(format!("/proc/{p}/cmdline"))
+                        .is_ok_and(|c| c == "/bin/sleep\u{0}88\u{0}")
+                });
             found.is_some() || !exec.is_running()
         });
         let pid = found.expect("the executed process");
@@ -142,7 +149,10 @@ fn working_directory_and_environment() {
         t.up(|c| env(c, "OLD=old"));
         let r = t.exec_report(&["--cwd", "/usr/bin", "-e", "ONE=1", "-e", "TWO=a=b c"]);
         assert_eq!(r.cwd(), "/usr/bin");
-        assert_eq!((r.var("ONE"), r.var("TWO"), r.var("OLD")), (Some("1"), Some("a=b c"), Some("old")));
+        assert_eq!(
+            (r.var("ONE"), r.var("TWO"), r.var("OLD")),
+            (Some("1"), Some("a=b c"), Some("old"))
+        );
         let r = t.exec_report(&["--env", "OLD=new"]);
         assert_eq!(r.var("OLD"), Some("new"));
         let count = r.env().iter().filter(|v| v.starts_with("OLD=")).count();
@@ -202,7 +212,10 @@ fn detached_it_returns_at_once() {
             .expect("a pid alone");
         let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).expect("read comm");
         assert_eq!(name.trim(), "sleep");
-        assert_eq!(host::namespace(&pid.to_string(), "pid"), host::namespace(&t.pid().to_string(), "pid"));
+        assert_eq!(
+            host::namespace(&pid.to_string(), "pid"),
+            host::namespace(&t.pid().to_string(), "pid")
+        );
     });
 }
 
@@ -237,7 +250,10 @@ fn a_process_document() {
         process["oomScoreAdj"] = json!(77);
         let out = t.exec_process(&[], &process).ok();
         let r = Report::new(&out.stdout);
-        assert_eq!((r.ids("Uid"), r.ids("Gid"), r.ids("Groups")), (vec![5; 4], vec![6; 4], vec![7]));
+        assert_eq!(
+            (r.ids("Uid"), r.ids("Gid"), r.ids("Groups")),
+            (vec![5; 4], vec![6; 4], vec![7])
+        );
         assert_eq!(r.status("Umask"), "0077");
         assert_eq!(r.cwd(), "/usr");
         assert_eq!((r.var("ONLY"), r.var("FROM_CONFIG")), (Some("this"), None));
@@ -278,7 +294,10 @@ fn it_needs_a_running_container() {
         let out = t.exec(&[], &["/bin/true"]);
         assert_ne!(out.code(), 0, "{out}");
         let message = out.refused().to_lowercase();
-        assert!(message.contains("stopped") || message.contains("not running"), "{message}");
+        assert!(
+            message.contains("stopped") || message.contains("not running"),
+            "{message}"
+        );
     });
 }
 
@@ -299,7 +318,9 @@ fn a_paused_container_can_be_entered_when_asked() {
     case(|t| {
         t.up(|_| {});
         let _ = t.runtime(&["pause", t.id()]).run().ok();
-        let exec = t.exec_cmd(&["--ignore-paused"], &["/bin/echo", "thawed"]).spawn();
+        let exec = t
+            .exec_cmd(&["--ignore-paused"], &["/bin/echo", "thawed"])
+            .spawn();
         std::thread::sleep(Duration::from_millis(200));
         let _ = t.runtime(&["resume", t.id()]).run().ok();
         assert_eq!(exec.wait().ok().text(), "thawed");
@@ -353,7 +374,11 @@ fn into_a_cgroup_below() {
         let below = host::cgroup_of(t.pid(), "pids").join("below");
         std::fs::create_dir(&below).expect("make a cgroup");
         let r = t.exec_report(&["--cgroup", "pids:below"]);
-        let line = r.file("cgroup").lines().find(|l| l.contains(":pids:")).expect("pids");
+        let line = r
+            .file("cgroup")
+            .lines()
+            .find(|l| l.contains(":pids:"))
+            .expect("pids");
         assert!(line.ends_with("/below"), "{line}");
         let out = t.exec(&["--cgroup", "pids:missing"], &["/bin/true"]);
         let _ = out.refused();

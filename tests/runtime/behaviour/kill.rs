@@ -3,7 +3,10 @@
 use runtime_suite::prelude::*;
 
 fn trapping(c: &mut Value, signal: &str) {
-    script(c, &format!("trap 'exit 42' {signal}; echo >/data/ready; while :; do usleep 10000; done"));
+    script(
+        c,
+        &format!("trap 'exit 42' {signal}; echo >/data/ready; while :; do usleep 10000; done"),
+    );
 }
 
 fn up_trapping(t: &Case, signal: &str) {
@@ -98,9 +101,13 @@ fn with_all_every_process_gets_it() {
             no_ns(c, "pid");
             script(c, "sleep 1000 & sleep 1001 & wait");
         });
-        wait_until("three processes", || runtime_suite::leaks::processes(t.token()).len() == 3);
+        wait_until("three processes", || {
+            runtime_suite::leaks::processes(t.token()).len() == 3
+        });
         let _ = t.runtime(&["kill", "--all", t.id(), "KILL"]).run().ok();
-        wait_until("all are gone", || runtime_suite::leaks::processes(t.token()).is_empty());
+        wait_until("all are gone", || {
+            runtime_suite::leaks::processes(t.token()).is_empty()
+        });
     });
 }
 
@@ -111,9 +118,13 @@ fn without_a_pid_namespace_sigkill_takes_all() {
             no_ns(c, "pid");
             script(c, "sleep 1000 & sleep 1001 & wait");
         });
-        wait_until("three processes", || runtime_suite::leaks::processes(t.token()).len() == 3);
+        wait_until("three processes", || {
+            runtime_suite::leaks::processes(t.token()).len() == 3
+        });
         let _ = t.kill("KILL").ok();
-        wait_until("all are gone", || runtime_suite::leaks::processes(t.token()).is_empty());
+        wait_until("all are gone", || {
+            runtime_suite::leaks::processes(t.token()).is_empty()
+        });
     });
 }
 

@@ -4,7 +4,10 @@ use runtime_suite::prelude::*;
 
 /// A shell that ends with 42 at SIGTERM, as a well-behaved service would.
 fn service(c: &mut Value) {
-    script(c, "trap 'exit 42' TERM; echo ready >/data/ready; sleep 1000 & wait");
+    script(
+        c,
+        "trap 'exit 42' TERM; echo ready >/data/ready; sleep 1000 & wait",
+    );
 }
 
 #[test]
@@ -14,11 +17,16 @@ fn from_create_to_delete() {
         assert_eq!(t.status(), "created");
         let pid = t.pid();
         assert!(runtime_suite::process::is_alive(pid));
-        assert!(!t.rootfs().join("data/ready").exists(), "the program runs already");
+        assert!(
+            !t.rootfs().join("data/ready").exists(),
+            "the program runs already"
+        );
         let _ = t.start().ok();
         assert_eq!(t.status(), "running");
         assert_eq!(t.pid(), pid, "the same process");
-        wait_until("the program runs", || t.rootfs().join("data/ready").exists());
+        wait_until("the program runs", || {
+            t.rootfs().join("data/ready").exists()
+        });
         let _ = t.kill("TERM").ok();
         t.wait_for("stopped");
         let _ = t.delete().ok();
@@ -37,19 +45,31 @@ fn the_state_document() {
         assert_eq!(state["status"], "running");
         assert_eq!(state["bundle"], t.bundle().to_str().expect("UTF-8"));
         assert_eq!(state["rootfs"], t.rootfs().to_str().expect("UTF-8"));
-        assert_eq!(state["annotations"], json!({"org.example.key": "value", "other": ""}));
+        assert_eq!(
+            state["annotations"],
+            json!({"org.example.key": "value", "other": ""})
+        );
         assert!(state["pid"].as_i64().is_some_and(|p| p > 1));
-        assert!(state["ociVersion"].as_str().is_some_and(|v| v.starts_with("1.")));
+        assert!(
+            state["ociVersion"]
+                .as_str()
+                .is_some_and(|v| v.starts_with("1."))
+        );
         assert_eq!(state["owner"].as_str().unwrap_or(""), "");
         let created = state["created"].as_str().expect("a time");
         let now: u64 = begin
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |d| d.as_secs());
-        let date = std::process::Command::new("date").args(["-d", created, "+%s"]).output();
+        let date = std::process::Command::new("date")
+            .args(["-d", created, "+%s"])
+            .output();
         let date = String::from_utf8(date.expect("run date").stdout).expect("UTF-8");
         let created_s: u64 = date.trim().parse().expect("RFC 3339");
         assert!(created_s.abs_diff(now) < 60, "{created}");
-        assert!(created.contains('T') && created.ends_with('Z'), "RFC 3339 in UTC: {created}");
+        assert!(
+            created.contains('T') && created.ends_with('Z'),
+            "RFC 3339 in UTC: {created}"
+        );
 
         t.stop();
         let state = t.state();
@@ -112,7 +132,11 @@ fn an_id_that_is_taken_is_refused() {
         let message = t.with_bundle("create", &[]).run().refused();
         assert!(message.contains("exist"), "{message}");
         let _ = t.with_bundle("run", &[]).run().refused();
-        assert_eq!((t.status().as_str(), t.pid()), ("running", pid), "the first is unharmed");
+        assert_eq!(
+            (t.status().as_str(), t.pid()),
+            ("running", pid),
+            "the first is unharmed"
+        );
     });
 }
 
@@ -133,14 +157,28 @@ fn ids_that_are_no_file_names_are_refused() {
         t.write(|_| {});
         let bundle = t.bundle().to_str().expect("UTF-8");
         let long = "x".repeat(1025);
-        for id in ["", ".", "..", "a/b", "../x", "a\nb", "a b", "ü", "a\u{1b}[0m", &long] {
+        for id in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "../x",
+            "a\nb",
+            "a b",
+            "ü",
+            "a\u{1b}[0m",
+            &long,
+        ] {
             let out = t.runtime(&["create", "--bundle", bundle, id]).run();
             assert_ne!(out.code(), 0, "{id:?}: {out}");
             assert!(out.stderr.trim().lines().count() >= 1, "{id:?}");
             let _ = t.runtime(&["state", id]).run().refused();
             let _ = t.runtime(&["kill", id, "KILL"]).run().refused();
         }
-        assert!(!t.dir().join("x").exists(), "a directory outside of the state root");
+        assert!(
+            !t.dir().join("x").exists(),
+            "a directory outside of the state root"
+        );
     });
 }
 
@@ -210,7 +248,9 @@ fn a_forced_delete_kills_all_processes() {
             no_ns(c, "pid");
             script(c, "sleep 1000 & sleep 1001 & wait");
         });
-        wait_until("three processes", || runtime_suite::leaks::processes(t.token()).len() == 3);
+        wait_until("three processes", || {
+            runtime_suite::leaks::processes(t.token()).len() == 3
+        });
         let _ = t.delete_force().ok();
         assert!(runtime_suite::leaks::find(t.token(), t.dir()).is_empty());
     });
@@ -258,10 +298,15 @@ fn unknown_ids() {
 #[test]
 fn arguments_that_are_missing() {
     case(|t| {
-        for command in ["create", "start", "state", "kill", "delete", "exec", "pause", "resume"] {
+        for command in [
+            "create", "start", "state", "kill", "delete", "exec", "pause", "resume",
+        ] {
             let out = t.runtime(&[command]).run();
             assert_ne!(out.code(), 0, "{command}: {out}");
-            assert!(!out.stderr.is_empty() || !out.stdout.is_empty(), "{command} says nothing");
+            assert!(
+                !out.stderr.is_empty() || !out.stdout.is_empty(),
+                "{command} says nothing"
+            );
         }
         let _ = t.runtime(&["no-such-command"]).run();
     });
@@ -270,12 +315,17 @@ fn arguments_that_are_missing() {
 #[test]
 fn a_missing_bundle_is_refused() {
     case(|t| {
-        let out = t.runtime(&["create", "--bundle", "/nonexistent", t.id()]).run();
+        let out = t
+            .runtime(&["create", "--bundle", "/nonexistent", t.id()])
+            .run();
         let message = out.refused();
         assert!(message.to_lowercase().contains("no such file"), "{message}");
         let empty = t.new_dir("empty");
         let empty = empty.to_str().expect("UTF-8");
-        let message = t.runtime(&["create", "--bundle", empty, t.id()]).run().refused();
+        let message = t
+            .runtime(&["create", "--bundle", empty, t.id()])
+            .run()
+            .refused();
         assert!(message.contains("config.json"), "{message}");
     });
 }
@@ -285,7 +335,9 @@ fn without_a_process_only_start_fails() {
     case(|t| {
         let _ = t
             .create(|c| {
-                c.as_object_mut().expect("a configuration").remove("process");
+                c.as_object_mut()
+                    .expect("a configuration")
+                    .remove("process");
             })
             .ok();
         assert_eq!(t.status(), "created");

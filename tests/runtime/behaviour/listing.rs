@@ -11,7 +11,15 @@ fn list_has_its_columns() {
         let head: Vec<&str> = lines.next().unwrap_or("").split_whitespace().collect();
         assert_eq!(head, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
         let row: Vec<&str> = lines.next().unwrap_or("").split_whitespace().collect();
-        assert_eq!(row[..4], [t.id(), &t.pid().to_string(), "running", t.bundle().to_str().expect("UTF-8")]);
+        assert_eq!(
+            row[..4],
+            [
+                t.id(),
+                &t.pid().to_string(),
+                "running",
+                t.bundle().to_str().expect("UTF-8")
+            ]
+        );
         assert!(row[4].contains('T') && row[4].ends_with('Z'), "{}", row[4]);
         assert_eq!(row[5], "root");
         assert!(lines.next().is_none());
@@ -29,7 +37,10 @@ fn list_as_json() {
         assert_eq!(list.len(), 2);
         let find = |id: &str| list.iter().find(|c| c["id"] == id).expect("in the list");
         let (a, b) = (find(t.id()), find(other.id()));
-        assert_eq!((&a["status"], &a["pid"]), (&json!("running"), &json!(t.pid())));
+        assert_eq!(
+            (&a["status"], &a["pid"]),
+            (&json!("running"), &json!(t.pid()))
+        );
         assert_eq!(b["status"], "created");
         assert_eq!(a["bundle"], t.bundle().to_str().expect("UTF-8"));
         assert_eq!(a["rootfs"], t.rootfs().to_str().expect("UTF-8"));
@@ -81,7 +92,10 @@ fn list_shows_stopped_containers_with_pid_0() {
         t.up(|_| {});
         t.stop();
         let list = t.runtime(&["list", "-f", "json"]).run().ok().json();
-        assert_eq!((&list[0]["status"], &list[0]["pid"]), (&json!("stopped"), &json!(0)));
+        assert_eq!(
+            (&list[0]["status"], &list[0]["pid"]),
+            (&json!("stopped"), &json!(0))
+        );
     });
 }
 
@@ -101,7 +115,10 @@ fn an_unknown_format_is_refused() {
     case(|t| {
         t.up(|_| {});
         let _ = t.runtime(&["list", "--format", "yaml"]).run().refused();
-        let _ = t.runtime(&["ps", "--format", "yaml", t.id()]).run().refused();
+        let _ = t
+            .runtime(&["ps", "--format", "yaml", t.id()])
+            .run()
+            .refused();
     });
 }
 
@@ -109,8 +126,14 @@ fn an_unknown_format_is_refused() {
 fn ps_as_json_holds_all_pids() {
     case(|t| {
         t.up(|c| script(c, "sleep 1000 & sleep 1001 & wait"));
-        wait_until("three processes", || runtime_suite::leaks::processes(t.token()).len() == 3);
-        let list = t.runtime(&["ps", "--format", "json", t.id()]).run().ok().json();
+        wait_until("three processes", || {
+            runtime_suite::leaks::processes(t.token()).len() == 3
+        });
+        let list = t
+            .runtime(&["ps", "--format", "json", t.id()])
+            .run()
+            .ok()
+            .json();
         let mut pids: Vec<i64> = list
             .as_array()
             .map(|a| a.iter().filter_map(Value::as_i64).collect())
@@ -131,7 +154,10 @@ fn ps_as_a_table() {
         t.up(|_| {});
         let out = t.runtime(&["ps", t.id()]).run().ok();
         let lines: Vec<&str> = out.stdout.lines().collect();
-        assert!(lines[0].contains("PID") && lines[0].contains("CMD"), "{out}");
+        assert!(
+            lines[0].contains("PID") && lines[0].contains("CMD"),
+            "{out}"
+        );
         assert!(lines[1].contains("sleep 1000") && lines.len() == 2, "{out}");
     });
 }
@@ -154,7 +180,12 @@ fn ps_shows_executed_processes_too() {
         t.up(|_| {});
         let mut exec = t.exec_cmd(&[], &["/bin/sleep", "77"]).spawn();
         wait_until("the process is there", || {
-            t.runtime(&["ps", t.id()]).run().ok().stdout.contains("sleep 77") || !exec.is_running()
+            t.runtime(&["ps", t.id()])
+                .run()
+                .ok()
+                .stdout
+                .contains("sleep 77")
+                || !exec.is_running()
         });
         assert!(exec.is_running());
     });

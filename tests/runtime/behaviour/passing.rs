@@ -11,7 +11,10 @@ fn preserved_descriptors_stay_open() {
         let files = ["one", "two", "three"].map(|n| t.new_file(n, n));
         t.write(|c| script(c, "cat <&3; cat <&4; ls /proc/self/fd | wc -l"));
         let fds: [(u32, &Path); 3] = [(3, &files[0]), (4, &files[1]), (5, &files[2])];
-        let out = t.with_bundle("run", &["--preserve-fds", "2"]).with_fds(&fds).run();
+        let out = t
+            .with_bundle("run", &["--preserve-fds", "2"])
+            .with_fds(&fds)
+            .run();
         // The listing's own is the sixth.
         assert_eq!(out.ok().text(), "onetwo6");
     });
@@ -34,7 +37,10 @@ fn preserved_descriptors_of_an_exec() {
 fn preserved_descriptors_that_are_closed_are_an_error() {
     case(|t| {
         t.write(|_| {});
-        let _ = t.with_bundle("run", &["--preserve-fds", "7"]).run().refused();
+        let _ = t
+            .with_bundle("run", &["--preserve-fds", "7"])
+            .run()
+            .refused();
     });
 }
 
@@ -130,7 +136,10 @@ fn readiness_is_passed_on() {
     case(|t| {
         let manager = manager(t);
         t.write(|c| script(c, "probe notify READY=1; sleep 1000"));
-        let run = t.with_bundle("run", &[]).env("NOTIFY_SOCKET", &manager.socket).spawn();
+        let run = t
+            .with_bundle("run", &[])
+            .env("NOTIFY_SOCKET", &manager.socket)
+            .spawn();
         manager.wait_for("READY=1");
         let _ = t.delete_force().ok();
         let _ = run.wait();
@@ -158,8 +167,15 @@ fn create_and_start_take_a_notify_socket() {
     case(|t| {
         let manager = manager(t);
         t.write(|c| script(c, "probe notify READY=1; sleep 1000"));
-        let _ = t.with_bundle("create", &[]).env("NOTIFY_SOCKET", &manager.socket).run().ok();
-        let start = t.runtime(&["start", t.id()]).env("NOTIFY_SOCKET", &manager.socket).spawn();
+        let _ = t
+            .with_bundle("create", &[])
+            .env("NOTIFY_SOCKET", &manager.socket)
+            .run()
+            .ok();
+        let start = t
+            .runtime(&["start", t.id()])
+            .env("NOTIFY_SOCKET", &manager.socket)
+            .spawn();
         manager.wait_for("READY=1");
         let _ = start.wait().ok();
     });
@@ -173,13 +189,23 @@ fn a_pidfd_of_the_first_process() {
         let flags = ["--pidfd-socket", listener.arg()];
         let _ = t.with_bundle("create", &flags).run().ok();
         let fd = listener.descriptor();
-        assert!(socket::target(&fd).contains("pidfd"), "{}", socket::target(&fd));
+        assert!(
+            socket::target(&fd).contains("pidfd"),
+            "{}",
+            socket::target(&fd)
+        );
         let info = socket::info(&fd);
-        let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).unwrap_or("");
+        let pid = info
+            .lines()
+            .find_map(|l| l.strip_prefix("Pid:"))
+            .unwrap_or("");
         assert_eq!(pid.trim(), t.pid().to_string());
         assert!(!socket::readable(&fd, Duration::ZERO));
         t.stop();
-        assert!(socket::readable(&fd, Duration::from_secs(5)), "it tells of the end");
+        assert!(
+            socket::readable(&fd, Duration::from_secs(5)),
+            "it tells of the end"
+        );
     });
 }
 
@@ -190,13 +216,22 @@ fn a_pidfd_of_an_exec() {
         let listener = socket::listen(&t.dir().join("pidfd"));
         let pid_file = t.dir().join("pid");
         let flags = [
-            "--detach", "--pidfd-socket", listener.arg(), "--pid-file",
+            "--detach",
+            "--pidfd-socket",
+            listener.arg(),
+            "--pid-file",
             pid_file.to_str().expect("UTF-8"),
         ];
         let _ = t.exec(&flags, &["/bin/sleep", "1000"]).ok();
         let fd = listener.descriptor();
         let info = socket::info(&fd);
-        let pid = info.lines().find_map(|l| l.strip_prefix("Pid:")).unwrap_or("");
-        assert_eq!(pid.trim(), std::fs::read_to_string(&pid_file).expect("read"));
+        let pid = info
+            .lines()
+            .find_map(|l| l.strip_prefix("Pid:"))
+            .unwrap_or("");
+        assert_eq!(
+            pid.trim(),
+            std::fs::read_to_string(&pid_file).expect("read")
+        );
     });
 }

@@ -32,7 +32,10 @@ fn a_signal_is_128_more() {
 fn output_and_errors_are_apart() {
     case(|t| {
         let out = t.run(|c| script(c, "echo out; echo err >&2"));
-        assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!(
+            (out.stdout.as_str(), out.stderr.as_str()),
+            ("out\n", "err\n")
+        );
     });
 }
 
@@ -58,10 +61,18 @@ fn input_goes_in() {
 #[test]
 fn signals_are_passed_on() {
     case(|t| {
-        for (signal, name) in [(Signal::TERM, "TERM"), (Signal::HUP, "HUP"), (Signal::USR1, "USR1")]
-        {
+        for (signal, name) in [
+            (Signal::TERM, "TERM"),
+            (Signal::HUP, "HUP"),
+            (Signal::USR1, "USR1"),
+        ] {
             let run = t.run_aside(|c| {
-                script(c, &format!("trap 'echo got; exit 3' {name}; echo ready; while :; do usleep 20000; done"));
+                script(
+                    c,
+                    &format!(
+                        "trap 'echo got; exit 3' {name}; echo ready; while :; do usleep 20000; done"
+                    ),
+                );
             });
             wait_until("it is ready", || run.stdout().contains("ready"));
             // The program of the suite's wrapper and the runtime are one process.
@@ -91,7 +102,10 @@ fn the_pid_file_is_written() {
         let file = t.dir().join("pid");
         let flags = ["--detach", "--pid-file", file.to_str().expect("UTF-8")];
         let _ = t.with_bundle("run", &flags).run().ok();
-        assert_eq!(std::fs::read_to_string(&file).expect("read"), t.pid().to_string());
+        assert_eq!(
+            std::fs::read_to_string(&file).expect("read"),
+            t.pid().to_string()
+        );
     });
 }
 
@@ -132,7 +146,11 @@ fn without_pivot_root() {
         let r = Report::new(&out.stdout);
         // The host's mounts are out of reach: nothing lies outside of the new root.
         let dir = t.dir().to_str().expect("UTF-8");
-        assert!(r.mounts().iter().all(|m| !m.point.starts_with(dir)), "{:#?}", r.mounts());
+        assert!(
+            r.mounts().iter().all(|m| !m.point.starts_with(dir)),
+            "{:#?}",
+            r.mounts()
+        );
         assert_eq!(r.mount("/proc").kind, "proc");
     });
 }

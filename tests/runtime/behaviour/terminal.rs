@@ -20,7 +20,10 @@ fn create(t: &Case, listener: &Listener, change: impl FnOnce(&mut Value)) -> Fil
     let create = t.with_bundle("create", &flags).spawn();
     let message = listener.message();
     let _ = create.wait().ok();
-    assert!(!message.data.is_empty(), "the name of the terminal is sent too");
+    assert!(
+        !message.data.is_empty(),
+        "the name of the terminal is sent too"
+    );
     let [fd] = <[std::os::fd::OwnedFd; 1]>::try_from(message.fds).expect("one descriptor");
     File::from(fd)
 }
@@ -64,13 +67,20 @@ fn the_master_comes_over_the_socket() {
 fn all_three_streams_are_the_terminal() {
     case(|t| {
         let mut master = create(t, &console(t), |c| {
-            script(c, "for f in 0 1 2; do readlink /proc/self/fd/$f; done; echo end");
+            script(
+                c,
+                "for f in 0 1 2; do readlink /proc/self/fd/$f; done; echo end",
+            );
         });
         let _ = t.start().ok();
         let text = read_until(&mut master, "end\r\n");
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         // A redirected shell builtin shows the same file for all but what it redirects.
-        assert_eq!(lines.iter().filter(|l| **l == "/dev/pts/0").count(), 3, "{text:?}");
+        assert_eq!(
+            lines.iter().filter(|l| **l == "/dev/pts/0").count(),
+            3,
+            "{text:?}"
+        );
     });
 }
 
@@ -78,7 +88,10 @@ fn all_three_streams_are_the_terminal() {
 fn it_is_the_controlling_terminal() {
     case(|t| {
         let mut master = create(t, &console(t), |c| {
-            script(c, "echo to-tty >/dev/tty; trap 'echo interrupted; exit' INT; echo ready; while :; do usleep 10000; done");
+            script(
+                c,
+                "echo to-tty >/dev/tty; trap 'echo interrupted; exit' INT; echo ready; while :; do usleep 10000; done",
+            );
         });
         let _ = t.start().ok();
         let text = read_until(&mut master, "ready");
@@ -92,7 +105,10 @@ fn it_is_the_controlling_terminal() {
 fn dev_console_is_the_terminal() {
     case(|t| {
         let mut master = create(t, &console(t), |c| {
-            script(c, "echo on-console >/dev/console; stat -c '%t:%T' /dev/console /dev/pts/0; echo end");
+            script(
+                c,
+                "echo on-console >/dev/console; stat -c '%t:%T' /dev/console /dev/pts/0; echo end",
+            );
         });
         let _ = t.start().ok();
         let text = read_until(&mut master, "end\r\n");
@@ -117,11 +133,19 @@ fn the_console_size_is_set() {
 fn a_size_that_is_set_outside_arrives() {
     case(|t| {
         let mut master = create(t, &console(t), |c| {
-            script(c, "trap 'probe winsize; exit' WINCH; echo ready; while :; do usleep 10000; done");
+            script(
+                c,
+                "trap 'probe winsize; exit' WINCH; echo ready; while :; do usleep 10000; done",
+            );
         });
         let _ = t.start().ok();
         let _ = read_until(&mut master, "ready");
-        let size = rustix::termios::Winsize { ws_row: 20, ws_col: 50, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = rustix::termios::Winsize {
+            ws_row: 20,
+            ws_col: 50,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         rustix::termios::tcsetwinsize(&master, size).expect("set the size");
         let _ = read_until(&mut master, "20 50");
     });
@@ -132,7 +156,10 @@ fn the_terminal_belongs_to_the_user() {
     case(|t| {
         let mut master = create(t, &console(t), |c| {
             c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
-            script(c, "stat -c '%u %a' /dev/pts/0; echo x >/dev/tty && echo end");
+            script(
+                c,
+                "stat -c '%u %a' /dev/pts/0; echo x >/dev/tty && echo end",
+            );
         });
         let _ = t.start().ok();
         let text = read_until(&mut master, "end\r\n");
@@ -146,11 +173,17 @@ fn a_terminal_in_a_user_namespace() {
         let mut master = create(t, &console(t), |c| {
             user_ns(c, 200_000, 65536);
             c["process"]["user"] = json!({"uid": 1000, "gid": 1000});
-            script(c, "tty; stat -c '%u' /dev/pts/0; echo x >/dev/tty && echo end");
+            script(
+                c,
+                "tty; stat -c '%u' /dev/pts/0; echo x >/dev/tty && echo end",
+            );
         });
         let _ = t.start().ok();
         let text = read_until(&mut master, "end\r\n");
-        assert!(text.contains("/dev/pts/0") && text.contains("1000"), "{text:?}");
+        assert!(
+            text.contains("/dev/pts/0") && text.contains("1000"),
+            "{text:?}"
+        );
     });
 }
 
@@ -160,7 +193,10 @@ fn line_ends_are_left_to_the_terminal() {
         let mut master = create(t, &console(t), |c| script(c, "stty -a; echo end"));
         let _ = t.start().ok();
         let text = read_until(&mut master, "end");
-        assert!(text.contains(" echo") && text.contains("icanon"), "{text:?}");
+        assert!(
+            text.contains(" echo") && text.contains("icanon"),
+            "{text:?}"
+        );
     });
 }
 
@@ -170,7 +206,9 @@ fn an_exec_has_a_terminal_of_its_own() {
         t.up(|_| {});
         let listener = console(t);
         let flags = ["--tty", "--console-socket", listener.arg(), "--detach"];
-        let exec = t.exec_cmd(&flags, &["/bin/sh", "-c", "tty; read l; echo got $l"]).spawn();
+        let exec = t
+            .exec_cmd(&flags, &["/bin/sh", "-c", "tty; read l; echo got $l"])
+            .spawn();
         let mut master = File::from(listener.descriptor());
         let _ = exec.wait().ok();
         let _ = read_until(&mut master, "/dev/pts/0");
@@ -191,7 +229,15 @@ fn a_terminal_of_a_process_document() {
         let file = t.new_file("process.json", &process.to_string());
         let file = file.to_str().expect("UTF-8");
         let exec = t
-            .runtime(&["exec", "--process", file, "--console-socket", listener.arg(), "-d", t.id()])
+            .runtime(&[
+                "exec",
+                "--process",
+                file,
+                "--console-socket",
+                listener.arg(),
+                "-d",
+                t.id(),
+            ])
             .spawn();
         let mut master = File::from(listener.descriptor());
         let _ = exec.wait().ok();
@@ -216,7 +262,10 @@ fn in_the_foreground_the_callers_terminal_is_used() {
         for word in program.get_args() {
             line += &format!(" {}", quote(word));
         }
-        let line = format!("stty rows 21 cols 43; {line} --root {state} run --bundle {bundle} {}", t.id());
+        let line = format!(
+            "stty rows 21 cols 43; {line} --root {state} run --bundle {bundle} {}",
+            t.id()
+        );
         let mut script = std::process::Command::new("script");
         script.args(["-qec", &line, "/dev/null"]);
         let cmd = runtime_suite::process::Cmd::new(script, &t.dir().join("io"));
