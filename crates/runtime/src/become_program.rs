@@ -6,12 +6,12 @@
 
 use seccomp::Filter;
 use spec::plan::{MemoryPolicyPlan, PersonalityPlan, ProcessPlan};
-use sys::{Context as _, trace};
+use sys::{Context as _, Errno, trace};
 
 use crate::exec_program::Program;
 use crate::identity::{self, Labels, SetGroups};
 use crate::wire::{Channel, Message};
-use crate::{Doing as _, Error, Result};
+use crate::{Error, Result};
 
 /// What the user's program is to be.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Descriptors {
     /// The first number that is not passed on.
     #[must_use]
     pub const fn end(self) -> u32 {
-        3 + self.listen + self.more
+        self.listen.saturating_add(self.more).saturating_add(3)
     }
 
     /// Checks that all of them were inherited. One of ours in a gap gives itself away by being
@@ -91,7 +91,7 @@ impl BecomeProgram<'_> {
         if let Some(personality) = self.personality {
             identity::set_personality(personality)?;
         }
-        identity::own_stdio(process.user.uid)?;
+        identity::own_stdio(process.user.uid, process.terminal.is_some())?;
         self.labels.apply()?;
         if process.no_new_privileges {
             identity::set_no_new_privs()?;
@@ -102,6 +102,8 @@ impl BecomeProgram<'_> {
             other => (other, None),
         };
         install(early, channel)?;
+        // A directory that the user may not enter can still be where the program starts.
+        let entered = enter(process)?;
         let refused = trace::step(
             "setgroups + setresgid + setresuid + capset",
             || format!("user {}, group {}", process.user.uid, process.user.gid),
@@ -114,7 +116,9 @@ impl BecomeProgram<'_> {
             )))?;
         }
         identity::set_umask(process.user.umask);
-        enter(process)?;
+        if !entered && !enter(process)? {
+            return Err(cwd_error(process, Errno::ACCESS));
+        }
         let program = Program::find(&process.args, &env)?;
         // The second line of defence: all of ours are so from their opening, what was inherited
         // from the program's start. Without /proc an old kernel cannot do it again.
@@ -138,23 +142,32 @@ impl BecomeProgram<'_> {
     }
 }
 
-/// Enters the working directory as the user, and makes sure that it is inside the root: a path
-/// of the image may lead through a descriptor that leads out (CVE-2024-21626).
-fn enter(process: &ProcessPlan) -> Result<()> {
-    let doing = || format!("chdir to cwd ({:?}) set in config.json", process.cwd);
-    rustix::process::chdir(&process.cwd)
-        .context("chdir", || format!("{:?}", process.cwd))
-        .doing(doing)?;
-    let now = rustix::process::getcwd(Vec::new())
-        .context("getcwd", || "")
-        .doing(doing)?;
+/// Enters the working directory, and makes sure that it is inside the root: a path of the image
+/// may lead through a descriptor that leads out (CVE-2024-21626). False where that is forbidden
+/// to whoever we are now.
+fn enter(process: &ProcessPlan) -> Result<bool> {
+    match rustix::process::chdir(&process.cwd) {
+        Ok(()) => {}
+        Err(Errno::ACCESS | Errno::PERM) => return Ok(false),
+        Err(e) => return Err(cwd_error(process, e)),
+    }
+    let now = rustix::process::getcwd(Vec::new()).map_err(|e| cwd_error(process, e))?;
     // The kernel writes "(unreachable)/…" for a directory outside the root (getcwd(2)).
     if now.as_bytes().starts_with(b"/") {
-        Ok(())
-    } else {
-        let text = "current working directory is outside of container mount namespace root";
-        Err(Error::Invalid(text.to_owned())).doing(doing)
+        return Ok(true);
     }
+    let text = format!(
+        "cwd {:?}: current working directory is outside of container mount namespace root",
+        process.cwd
+    );
+    Err(Error::Invalid(text))
+}
+
+fn cwd_error(process: &ProcessPlan, errno: Errno) -> Error {
+    let (cwd, text) = (&process.cwd, sys::ErrnoText(errno));
+    Error::Invalid(format!(
+        "chdir to cwd ({cwd:?}) set in config.json failed: {text}"
+    ))
 }
 
 /// Installs a filter; announces the number of its listener before, because nothing can be said

@@ -47,6 +47,9 @@ pub struct Record {
     pub rdt: Option<Rdt>,
     /// Whether its pid namespace is its own, so that the end of `init` ends all.
     pub own_pid_namespace: bool,
+    /// Its processes keep the session keyring of whoever starts them.
+    #[serde(default)]
+    pub no_new_keyring: bool,
     /// The configuration's annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
@@ -76,6 +79,7 @@ impl Record {
             cgroup: None,
             rdt: None,
             own_pid_namespace: plan.namespaces.is_new(NamespaceKind::Pid),
+            no_new_keyring: false,
             annotations: plan.annotations.clone(),
             poststart: plan.hooks.poststart.clone(),
             poststop: plan.hooks.poststop.clone(),

@@ -78,11 +78,13 @@ pub(super) fn request(context: &Context, matches: &ArgMatches, start: Start) -> 
     })
 }
 
-/// Descriptors to pass on: those of socket activation, then `--preserve-fds`.
+/// Descriptors to pass on: those of socket activation, then `--preserve-fds`. The former are meant
+/// for the process that `LISTEN_PID` names (sd_listen_fds(3)), not for all that inherit them.
 pub(super) fn descriptors(matches: &ArgMatches) -> Descriptors {
-    let listen = std::env::var("LISTEN_FDS").ok();
+    let number = |name| std::env::var(name).ok().and_then(|n| n.parse::<u32>().ok());
+    let ours = number("LISTEN_PID") == Some(std::process::id());
     Descriptors {
-        listen: listen.and_then(|n| n.parse().ok()).unwrap_or(0),
+        listen: number("LISTEN_FDS").filter(|_| ours).unwrap_or(0),
         more: matches.get_one("preserve-fds").copied().unwrap_or(0),
     }
 }

@@ -65,6 +65,7 @@ impl Prepared {
         let id = request.id.clone();
         let mut record = Record::new(id.to_string(), &plan, bundle, ProcessId::own()?);
         record.cgroup = Some(manager.state());
+        record.no_new_keyring = request.no_new_keyring;
         let connect = |path: &Option<std::path::PathBuf>| {
             path.as_deref().map(console::connect_to).transpose()
         };

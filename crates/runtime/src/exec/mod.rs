@@ -94,7 +94,7 @@ pub fn exec(container: &Container, request: Request, warn: Warn<'_>) -> Result<i
         joiner: &prepared.joiner,
         entry: &prepared.entry,
         size: foreground.as_ref().and_then(|_| size_here()),
-        keyring: Some(container.id.as_str()),
+        keyring: (!container.record.no_new_keyring).then_some(container.id.as_str()),
         descriptors: request.descriptors,
     })?;
     let console = match prepared.attend(container, &mut child, warn) {

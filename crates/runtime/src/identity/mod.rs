@@ -87,11 +87,12 @@ fn change_groups(gids: &[u32], setgroups: SetGroups) -> Result<()> {
 
 /// Gives standard input, output and error to `uid`, as far as they are not `/dev/null` and the
 /// file system allows it: a program that is not root could not reopen them through
-/// `/proc/self/fd` otherwise.
+/// `/proc/self/fd` otherwise. A terminal is only given away where it is the container's own
+/// (`own_terminal`): another one is that of whoever started the runtime.
 ///
 /// # Errors
 /// fstat(2)'s, and fchown(2)'s for other reasons than a file that cannot change hands.
-pub fn own_stdio(uid: u32) -> Result<()> {
+pub fn own_stdio(uid: u32, own_terminal: bool) -> Result<()> {
     let stdio: [BorrowedFd<'_>; 3] = [
         rustix::stdio::stdin(),
         rustix::stdio::stdout(),
@@ -104,7 +105,8 @@ pub fn own_stdio(uid: u32) -> Result<()> {
             Err(Errno::BADF) => continue,
             Err(e) => return Err(sys::Error::new("fstat", n.to_string(), e).into()),
         };
-        if stat.st_uid == uid || is_null_device(&stat) {
+        let foreign = !own_terminal && rustix::termios::isatty(fd);
+        if stat.st_uid == uid || is_null_device(&stat) || foreign {
             continue;
         }
         match rustix::fs::fchown(fd, Some(Uid::from_raw(uid)), None) {
