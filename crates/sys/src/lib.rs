@@ -11,6 +11,7 @@
 
 pub mod bpf;
 mod error;
+mod exe;
 pub mod keyring;
 pub mod knob;
 pub mod mount;

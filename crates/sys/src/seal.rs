@@ -1,30 +1,36 @@
-//! Running from a sealed copy of our own executable.
+//! Keeping our own executable out of a container's reach.
 //!
 //! A process that enters a container shows the container `/proc/PID/exe`. Were that the file on
 //! the host, a container with root's rights could keep it open and write to it once the process
-//! has gone (CVE-2019-5736). The copy is a memfd that nobody can write, grow, shrink or unseal.
+//! has gone (CVE-2019-5736). So the process either parts from the file (the `exe` module), or,
+//! where the kernel does not let it, executes itself again from a copy: a memfd that nobody can
+//! write, grow, shrink or unseal.
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStringExt;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
+use rustix::fs::{MemfdFlags, fcntl_add_seals, fcntl_get_seals, memfd_create};
 use rustix::io::Errno;
 
+use crate::exe::{SEALS, part_from_file};
 use crate::{Context, Error, Result, process, trace};
 
-const SEALS: SealFlags = SealFlags::SEAL
-    .union(SealFlags::SHRINK)
-    .union(SealFlags::GROW)
-    .union(SealFlags::WRITE);
-
-/// Re-executes this program from a sealed memfd unless it already runs from one.
+/// Sees to it that nothing leads from this process to the file it was executed from.
 ///
-/// Call it first in `main`, before any state exists. On success in a fresh process it does not
-/// return: the program begins again, sealed.
+/// Call it first, before any state exists and while there is one thread: where parting from the
+/// file is not possible, the program begins again, sealed.
 ///
 /// # Errors
 /// The call that failed; the caller must not enter a container then.
 pub fn ensure_sealed() -> Result<()> {
+    let parted = trace::step(
+        "mmap + prctl(PR_SET_MM_MAP)",
+        || "part from our executable file",
+        part_from_file,
+    );
+    if parted.is_ok() {
+        return Ok(());
+    }
     let exe = std::fs::File::open("/proc/self/exe").context("open", || "/proc/self/exe")?;
     if fcntl_get_seals(&exe).is_ok_and(|seals| seals.contains(SEALS)) {
         return Ok(());
