@@ -101,9 +101,9 @@ impl BecomeProgram<'_> {
             Some(filter) if process.no_new_privileges => (None, Some(filter)),
             other => (other, None),
         };
-        install(early, channel)?;
         // A directory that the user may not enter can still be where the program starts.
         let entered = enter(process)?;
+        install(early, channel)?;
         let refused = trace::step(
             "setgroups + setresgid + setresuid + capset",
             || format!("user {}, group {}", process.user.uid, process.user.gid),
