@@ -1,10 +1,16 @@
 //! Unmaking a container whose processes have ended, or are to end.
 
+use std::time::{Duration, Instant};
+
 use cgroup::Manager;
 
 use crate::notify::Proxy;
 use crate::root::StateRoot;
 use crate::{Container, Doing as _, Error, Result, Status, Warn, hooks};
+
+/// How long the process of a killed `create` may take to leave its control groups.
+const PATIENCE: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(2);
 
 /// Unmakes all that `create` made: processes, control groups, the resctrl group, the state
 /// directory. Goes on after errors. With `hooks` the `poststop` hooks run once nothing is left of
@@ -23,7 +29,12 @@ pub fn teardown(
     let record = &container.record;
     let mut errors: Vec<Error> = Vec::new();
     if let Some(state) = &record.cgroup {
-        let cleared = clear_cgroups(Manager::from_state(state.clone()));
+        let manager = Manager::from_state(state.clone());
+        let cleared = if record.creator.is_some() {
+            clear_abandoned(manager)
+        } else {
+            clear_cgroups(manager)
+        };
         errors.extend(cleared.doing(|| "remove control groups").err());
     }
     if let Some(rdt) = &record.rdt {
@@ -50,6 +61,20 @@ pub fn teardown(
 fn clear_cgroups(mut manager: Manager) -> Result<()> {
     if !manager.procs(true)?.is_empty() {
         manager.kill()?;
+    }
+    Ok(manager.delete()?)
+}
+
+/// Removes the groups that a killed `create` may have made. It may also have been killed before
+/// it found out that they are another container's: nobody is killed for being in them. Its own
+/// process has died with it.
+fn clear_abandoned(mut manager: Manager) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while !manager.procs(true)?.is_empty() {
+        if Instant::now() > deadline {
+            return Ok(());
+        }
+        std::thread::sleep(TICK);
     }
     Ok(manager.delete()?)
 }

@@ -26,6 +26,8 @@ pub(super) struct Building<'a> {
     prepared: Prepared,
     request: &'a Request,
     child: Option<Child>,
+    /// The control groups exist, and no one else is in them.
+    owns_cgroups: bool,
 }
 
 impl<'a> Building<'a> {
@@ -36,6 +38,7 @@ impl<'a> Building<'a> {
             prepared,
             request,
             child: None,
+            owns_cgroups: false,
         }
     }
 
@@ -46,6 +49,9 @@ impl<'a> Building<'a> {
             proxy.make_directory()?;
         }
         self.prepared.manager.create()?;
+        self.owns_cgroups = true;
+        // A rootless container may have had to go without some.
+        self.container.record.cgroup = Some(self.prepared.manager.state());
         self.clone_init()?;
         // The child makes its mounts meanwhile.
         let resources = &self.prepared.plan.cgroup.resources;
@@ -199,6 +205,14 @@ impl<'a> Building<'a> {
         {
             // It is ours only if it has our pid; a file that was there before was replaced.
             let _ = std::fs::remove_file(path);
+        }
+        let record = &mut self.container.record;
+        if self.owns_cgroups {
+            // Whoever is in them is ours to kill.
+            record.creator = None;
+        } else {
+            // They are somebody else's, or were not made.
+            record.cgroup = None;
         }
         let undone = teardown::teardown(root, &self.container, began, warn);
         errors.extend(undone.doing(|| "undo").err());
