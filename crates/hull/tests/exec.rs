@@ -386,3 +386,47 @@ fn below_the_containers_own_group() {
         "{output:?}"
     );
 }
+
+#[test]
+fn a_user_without_rights_execs_in_a_container_of_its_own() {
+    let dir = std::env::temp_dir().join(format!("hull-test-rootless-{}", std::process::id()));
+    let c = Bundle::new("rootless", |_| {});
+    std::fs::create_dir_all(dir.join("run")).unwrap();
+    std::fs::copy(common::HULL, dir.join("hull")).unwrap();
+    std::fs::rename(c.file("rootfs"), dir.join("rootfs")).unwrap();
+    let mut config = serde_json::to_value(spec::default_spec(true)).unwrap();
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(["sleep", "1000"]);
+    config["process"]["rlimits"] = json!([]);
+    for map in ["uidMappings", "gidMappings"] {
+        config["linux"][map][0]["hostID"] = json!(4321);
+    }
+    std::fs::write(dir.join("config.json"), config.to_string()).unwrap();
+    let script = format!(
+        "cd {} && export XDG_RUNTIME_DIR=$PWD/run && id={} && ./hull run -d $id </dev/null >/dev/null &&
+         ./hull exec $id sh -c 'id -u; cat /proc/self/uid_map; ps; exit 6'; echo code $?
+         ./hull exec -t $id tty </dev/null; ./hull delete -f $id; ./hull list -q",
+        dir.display(),
+        c.id
+    );
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(format!(
+        "chown -R 4321:4321 {} && exec setpriv --reuid 4321 --regid 4321 --clear-groups sh -c \"$0\"",
+        dir.display()
+    ));
+    command.arg(script).stdin(Stdio::null());
+    let output = finish(command);
+    std::fs::remove_dir_all(&dir).unwrap();
+    let seen = output.stdout;
+    assert!(
+        seen.starts_with("0\n         0       4321          1\n"),
+        "{seen} {}",
+        output.stderr
+    );
+    assert!(seen.contains("sleep 1000\n"), "{seen}");
+    assert!(
+        seen.ends_with("code 6\n/dev/pts/0\r\n"),
+        "{seen:?} {}",
+        output.stderr
+    );
+}
