@@ -49,6 +49,16 @@ fn parse_with(
     command.try_get_matches_from(std::iter::once(program.clone()).chain(words))
 }
 
+/// What is wrong with a command line, without the paragraphs around it.
+#[must_use]
+pub fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
 /// The program without its commands.
 fn frame() -> Command {
     Command::new("hull")
@@ -112,6 +122,20 @@ mod tests {
     fn a_value_may_be_named_like_a_command() {
         let matches = parse(words("hull --root state list -q")).unwrap();
         assert_eq!(matches.subcommand_name(), Some("list"));
+    }
+
+    #[test]
+    fn an_error_is_one_line() {
+        let line = |l| one_line(&parse(words(l)).unwrap_err());
+        assert_eq!(
+            line("hull list --format yaml"),
+            "invalid value 'yaml' for '--format <FORMAT>' [possible values: table, json]"
+        );
+        assert_eq!(line("hull list --nix"), "unexpected argument '--nix' found");
+        assert_eq!(
+            line("hull state"),
+            "the following required arguments were not provided: <CONTAINER-ID>"
+        );
     }
 
     #[test]

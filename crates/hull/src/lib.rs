@@ -24,14 +24,14 @@ pub use log::{Format, Level, Log};
 pub fn main() -> ExitCode {
     match cli::parse(std::env::args_os()) {
         Ok(matches) => context::run(&matches),
+        Err(e) if e.use_stderr() => {
+            Log::default().write(Level::Error, &cli::one_line(&e));
+            ExitCode::FAILURE
+        }
         Err(e) => {
-            // clap prints help and versions this way too; there is nobody to tell if it fails.
+            // Help or the version; there is nobody to tell if that cannot be written.
             let _ = e.print();
-            if e.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            }
+            ExitCode::SUCCESS
         }
     }
 }

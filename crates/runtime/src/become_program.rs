@@ -24,6 +24,9 @@ pub struct BecomeProgram<'a> {
     pub memory_policy: Option<&'a MemoryPolicyPlan>,
     /// The system-call filter.
     pub filter: Option<&'a Filter>,
+    /// The caller's file mode creation mask where it was changed meanwhile, for a process that is
+    /// not given one of its own.
+    pub umask: Option<u32>,
     /// Whether groups can be set.
     pub setgroups: SetGroups,
     /// Opened before the container's file systems were entered.
@@ -115,7 +118,7 @@ impl BecomeProgram<'_> {
                 "capabilities not available: {names}"
             )))?;
         }
-        identity::set_umask(process.user.umask);
+        identity::set_umask(process.user.umask.or(self.umask));
         if !entered && !enter(process)? {
             return Err(cwd_error(process, Errno::ACCESS));
         }
@@ -170,8 +173,8 @@ fn cwd_error(process: &ProcessPlan, errno: Errno) -> Error {
     ))
 }
 
-/// Installs a filter; announces the number of its listener before, because nothing can be said
-/// after without asking the filter.
+/// Installs a filter; announces the number of its listener before, because after it the filter
+/// would have to allow that. It must allow read(2).
 fn install(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     if filter.notify {
@@ -183,8 +186,12 @@ fn install(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
     let listener = trace::step("seccomp", count, || {
         sys::seccomp::install(&filter.to_bytes(), filter.flags)
     })?;
-    // Closing it would end all notification before the receiver has its own: execve(2) closes it.
-    std::mem::forget(listener);
+    if let Some(listener) = listener {
+        // execve(2) closes it: only once the agent has its own. Should the filter ask the agent
+        // about this very read(2), the agent can answer by then.
+        channel.await_go()?;
+        drop(listener);
+    }
     Ok(())
 }
 

@@ -18,8 +18,6 @@ const TICK: Duration = Duration::from_millis(10);
 /// Deletes the container `id`. One that runs is only deleted with `force`, which kills it; with
 /// `force` an unknown id is no error.
 ///
-/// As with runc, one that was created but not started is killed and deleted without it too.
-///
 /// # Errors
 /// [`Error::NotFound`], [`Error::WrongState`], or what could not be undone.
 pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -> Result<()> {
@@ -32,9 +30,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
     match status {
         Status::Stopped => {}
         Status::Creating if sweep::abandoned(root, id, warn)? => return Ok(()),
-        Status::Created | Status::Running | Status::Paused
-            if force || status == Status::Created =>
-        {
+        Status::Created | Status::Running | Status::Paused if force => {
             let init = container.init();
             kill::kill(&container, SIGKILL, false).or_else(|e| match e {
                 // It ended in between.

@@ -1,9 +1,10 @@
 //! The container's first process, from the clone to the user's program.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use cgroup::Joiner;
 use rootfs::{CgroupLayout, Prepared, Sources};
+use rustix::fs::Mode;
 use rustix::net::{SocketFlags, accept_with};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use seccomp::Filter;
@@ -59,6 +60,7 @@ pub enum Gate {
 
 /// What is carried over from the making to the start.
 struct Made {
+    umask: u32,
     labels: Labels,
     setgroups: SetGroups,
 }
@@ -90,6 +92,8 @@ fn make(init: &Init, work: &mut Work<'_>) -> Result<Made> {
     let plan = work.plan;
     spawn::die_with_parent()?;
     sys::signal::set_mask(&SignalSet::empty())?;
+    // Everything is made with the modes given.
+    let umask = rustix::process::umask(Mode::empty()).as_raw_mode();
     enter_namespaces(init, work)?;
     become_session_leader()?;
     let labels = match &plan.process {
@@ -114,8 +118,12 @@ fn make(init: &Init, work: &mut Work<'_>) -> Result<Made> {
     };
     let prepared = rootfs::prepare(plan, context)?;
     let master = enter_root(init, work, prepared)?;
-    settle(init, work, master)?;
-    Ok(Made { labels, setgroups })
+    settle(init, work, &labels, master)?;
+    Ok(Made {
+        umask,
+        labels,
+        setgroups,
+    })
 }
 
 /// Control groups, and the namespaces that the clone could not give.
@@ -210,7 +218,7 @@ fn enter_root(init: &Init, work: &Work<'_>, prepared: Prepared<'_>) -> Result<Op
 }
 
 /// Lets go of everything that is not needed any more, and reports.
-fn settle(init: &Init, work: &Work<'_>, master: Option<OwnedFd>) -> Result<()> {
+fn settle(init: &Init, work: &Work<'_>, labels: &Labels, master: Option<OwnedFd>) -> Result<()> {
     if let Some(process) = &work.plan.process {
         check_program(process)?;
     }
@@ -228,7 +236,22 @@ fn settle(init: &Init, work: &Work<'_>, master: Option<OwnedFd>) -> Result<()> {
         None => init.channel.send(&ready)?,
     }
     drop(master);
-    Ok(())
+    match &work.gate {
+        // The user's program is next; execve(2) closes all.
+        Gate::Creator => Ok(()),
+        Gate::Socket(listener) => {
+            // The wait may be long: nothing of the host's stays open meanwhile.
+            let own = [init.channel.as_fd(), listener.as_fd()].into_iter();
+            let mut keep: Vec<u32> = own
+                .chain(labels.descriptors())
+                .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
+                .collect();
+            keep.sort_unstable();
+            // The values that own the others are in frames of the parent's, which this process
+            // never returns to, or were moved out of them and dropped.
+            Ok(sys::process::close_all_from(work.descriptors.end(), &keep)?)
+        }
+    }
 }
 
 /// What cannot be found now will not be found at the start: better to say so while the
@@ -283,6 +306,7 @@ fn start(
         personality: plan.personality,
         memory_policy: plan.memory_policy.as_ref(),
         filter,
+        umask: Some(made.umask),
         setgroups: made.setgroups,
         labels: made.labels,
         descriptors,

@@ -28,7 +28,7 @@ pub struct Summary {
     /// The configuration's annotations.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Name of the user who created it, `#uid` where it has none.
+    /// Name of the user who created it, `#uid` where it has none. Empty in `state`, as with runc.
     pub owner: String,
 }
 
@@ -50,7 +50,16 @@ impl Summary {
             rootfs: record.rootfs.to_string_lossy().into_owned(),
             created: record.created.clone(),
             annotations: record.annotations.clone(),
-            owner: user_name(record.owner),
+            owner: String::new(),
+        })
+    }
+}
+
+impl Summary {
+    fn with_owner(container: &Container) -> Result<Self> {
+        Ok(Self {
+            owner: user_name(container.record.owner),
+            ..Self::of(container)?
         })
     }
 }
@@ -63,7 +72,7 @@ impl Summary {
 pub fn list(root: &StateRoot, warn: Warn<'_>) -> Result<Vec<Summary>> {
     let mut summaries = Vec::new();
     for id in root.ids()? {
-        match Container::open(root, &id).and_then(|c| Summary::of(&c)) {
+        match Container::open(root, &id).and_then(|c| Summary::with_owner(&c)) {
             Ok(summary) => summaries.push(summary),
             // Deleted since the directory was read.
             Err(Error::NotFound(_)) => {}

@@ -74,11 +74,13 @@ pub fn spawn(plan: &Plan, joiner: &Joiner) -> Result<Spawned> {
     if needs_stage(plan) {
         return stage::spawn(plan, joiner, ours, theirs);
     }
-    let _detour = Detour::take(plan)?;
+    let detour = Detour::take(plan)?;
     let (cloned, cloned_into) = clone_child(clone_flags(plan), joiner)?;
     Ok(match cloned {
         Cloned::Child => {
             drop(ours);
+            // The way back is for the parent.
+            std::mem::forget(detour);
             Spawned::Init(Init {
                 channel: theirs,
                 cloned_into,
@@ -280,8 +282,7 @@ impl Detour {
 impl Drop for Detour {
     fn drop(&mut self) {
         for (kind, home) in &self.home {
-            // Only children would notice, and hooks are the only ones to come. The child drops
-            // its copy too, and may lack the right; its own children are made elsewhere.
+            // Only children would notice a failure, and only hooks are to come.
             let _ = sys::namespace::setns(home.as_fd(), kind.clone_flag());
         }
     }

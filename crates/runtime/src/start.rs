@@ -91,8 +91,9 @@ pub fn attend(
                 let profile = seccomp.take().map_or(Ok(None), |get| get());
                 let forwarded =
                     profile.and_then(|p| forward(container, Status::Created, init, fd, p));
-                if let Err(e) = forwarded {
-                    break Err(e);
+                match forwarded {
+                    Ok(()) => channel.send(&Message::Go)?,
+                    Err(e) => break Err(e),
                 }
             }
             Some((Message::Failed { kind, text }, _)) => {

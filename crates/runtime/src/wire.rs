@@ -159,6 +159,19 @@ impl Channel {
     }
 }
 
+impl Channel {
+    /// Waits for [`Message::Go`] by read(2), the one call that every system-call filter has to
+    /// allow.
+    ///
+    /// # Errors
+    /// read(2)'s.
+    pub fn await_go(&self) -> Result<()> {
+        let mut packet = [0; 16];
+        retry_on_intr(|| rustix::io::read(&self.0, &mut packet)).context("read", || "start")?;
+        Ok(())
+    }
+}
+
 impl AsFd for Channel {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

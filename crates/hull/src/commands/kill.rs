@@ -16,6 +16,7 @@ pub fn define() -> Command {
         .arg(
             Arg::new("signal")
                 .value_name("SIGNAL")
+                .allow_negative_numbers(true)
                 .default_value("TERM")
                 .help("Name or number"),
         )

@@ -4,8 +4,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cgroup::Manager;
+use rustix::fs::FileType;
 use seccomp::Filter;
 use spec::Plan;
+use spec::plan::{NamespaceKind, NamespaceMode};
 use sys::{Context as _, Errno, trace};
 
 use super::Request;
@@ -126,7 +128,49 @@ fn check(plan: &Plan, request: &Request) -> Result<()> {
                 .doing(|| "root file system")?;
         }
     }
+    check_sysctls(plan)?;
     plan.process.as_ref().map_or(Ok(()), identity::check_labels)
+}
+
+/// A parameter of a joined namespace is not the container's to set where that is the runtime's
+/// own; the plan knows its path only.
+fn check_sysctls(plan: &Plan) -> Result<()> {
+    for (kind, prefixes) in [
+        (NamespaceKind::Network, &["net/"][..]),
+        (
+            NamespaceKind::Ipc,
+            &["kernel/msg", "kernel/sem", "kernel/shm", "fs/mqueue/"],
+        ),
+        (
+            NamespaceKind::Uts,
+            &["kernel/domainname", "kernel/hostname"],
+        ),
+    ] {
+        let NamespaceMode::Join(path) = plan.namespaces.get(kind) else {
+            continue;
+        };
+        let touched = plan
+            .sysctl
+            .iter()
+            .find(|(key, _)| prefixes.iter().any(|p| key.starts_with(p)));
+        if let Some((key, _)) = touched
+            && is_own_namespace(kind, path)?
+        {
+            let text = format!(
+                "sysctl {key:?} is not allowed in the host {} namespace",
+                kind.oci_name()
+            );
+            return Err(Error::Invalid(text));
+        }
+    }
+    Ok(())
+}
+
+fn is_own_namespace(kind: NamespaceKind, path: &Path) -> Result<bool> {
+    let stat = |path: &Path| rustix::fs::stat(path).context("stat", || path.display().to_string());
+    let own = stat(&Path::new("/proc/self/ns").join(kind.proc_name()))?;
+    let joined = stat(path)?;
+    Ok((own.st_dev, own.st_ino) == (joined.st_dev, joined.st_ino))
 }
 
 fn compile(plan: &Plan, warn: Warn<'_>) -> Result<Option<Filter>> {
@@ -139,9 +183,26 @@ fn compile(plan: &Plan, warn: Warn<'_>) -> Result<Option<Filter>> {
         || seccomp::compile(profile),
     )?;
     filter.warnings.iter().for_each(|w| warn(w));
-    if filter.notify && profile.listener_path.is_empty() {
+    if filter.notify {
+        check_agent(Path::new(&profile.listener_path))?;
+    }
+    Ok(Some(filter))
+}
+
+/// An agent that is not there is found out before the container waits for it.
+fn check_agent(path: &Path) -> Result<()> {
+    if path.as_os_str().is_empty() {
         let text = "the seccomp profile notifies, but listenerPath is not set";
         return Err(Error::Invalid(text.to_owned()));
     }
-    Ok(Some(filter))
+    let stat = rustix::fs::stat(path).context("stat", || path.display().to_string());
+    let stat = stat.doing(|| "seccomp listenerPath")?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Socket {
+        Ok(())
+    } else {
+        let path = path.display();
+        Err(Error::Invalid(format!(
+            "seccomp listenerPath {path} is not a socket"
+        )))
+    }
 }

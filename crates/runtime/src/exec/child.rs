@@ -60,6 +60,7 @@ pub(super) fn run(work: Work<'_>, channel: &Channel, birth: Birth) -> ! {
         personality: work.plan.personality,
         memory_policy: work.plan.memory_policy.as_ref(),
         filter: work.filter,
+        umask: None,
         setgroups: work.entry.setgroups,
         labels,
         descriptors: work.descriptors,

@@ -201,6 +201,7 @@ impl Prepared {
                     let process = id_of(child)?;
                     let profile = self.plan.seccomp.clone();
                     start::forward(container, Status::Running, process, fd, profile)?;
+                    child.channel.send(&Message::Go)?;
                 }
                 Some((Message::Executing, _)) => executing = true,
                 Some((Message::Failed { kind, text }, _)) => {

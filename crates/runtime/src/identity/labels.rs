@@ -6,7 +6,7 @@
 //! the process that opened them write, which is us in both cases.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags, fstatfs, openat, statfs};
 use rustix::io::Errno;
@@ -47,6 +47,11 @@ impl Labels {
             labels.pending.push((file, label.clone()));
         }
         Ok(labels)
+    }
+
+    /// The open files.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.pending.iter().map(|(file, _)| file.as_fd())
     }
 
     /// Writes them: the next execve(2) takes them on.

@@ -184,12 +184,9 @@ fn capabilities(
     let permitted = sets.permitted;
     let both = permitted & sets.inheritable;
     limit(&mut sets.effective, permitted, "effective", "permitted");
-    limit(
-        &mut sets.ambient,
-        both,
-        "ambient",
-        "permitted and inheritable",
-    );
+    // The kernel would refuse the others (capabilities(7)). No warning: the default configuration
+    // of runc 1.1 is like that.
+    sets.ambient &= both;
     sets
 }
 
