@@ -10,6 +10,7 @@ use sys::Context as _;
 use sys::signal::{SignalSet, read_signal, set_mask, signalfd};
 
 use crate::Result;
+use crate::notify::Listening;
 
 mod terminal;
 
@@ -36,6 +37,8 @@ const SIGPIPE: i32 = 13;
 pub struct Foreground {
     signals: OwnedFd,
     before: SignalSet,
+    /// Where the program says that it is ready, until it has.
+    notify: Option<Listening>,
 }
 
 impl Foreground {
@@ -52,7 +55,17 @@ impl Foreground {
         let all = SignalSet::full();
         let before = set_mask(&all)?;
         let signals = signalfd(&all)?;
-        Ok(Self { signals, before })
+        Ok(Self {
+            signals,
+            before,
+            notify: None,
+        })
+    }
+
+    /// Passes the program's readiness on while it is attended. The manager is to watch this
+    /// process, which stays.
+    pub fn announce(&mut self, notify: Listening) {
+        self.notify = Some(notify);
     }
 
     /// Stays with child `pid` until it ends; returns its exit code, or 128 and the number of the
@@ -61,10 +74,10 @@ impl Foreground {
     ///
     /// # Errors
     /// A call that failed; the process runs on then.
-    pub fn attend(&self, pid: Pid, console: Option<OwnedFd>) -> Result<i32> {
+    pub fn attend(mut self, pid: Pid, console: Option<OwnedFd>) -> Result<i32> {
         let mut relay = console.map(|c| Relay::new(c, true)).transpose()?;
         loop {
-            let wake = wait(&self.signals, relay.as_ref())?;
+            let wake = wait(&self.signals, relay.as_ref(), self.notify.as_ref())?;
             if wake.signals
                 && let Some(code) = self.handle_signals(pid, relay.as_ref())?
             {
@@ -76,7 +89,21 @@ impl Foreground {
             if let Some(relay) = relay.as_mut() {
                 relay.step(&wake)?;
             }
+            if wake.notify {
+                self.pass_on()?;
+            }
         }
+    }
+
+    /// One message of the program's to the manager, if it is the one that counts.
+    fn pass_on(&mut self) -> Result<()> {
+        if let Some(listening) = &self.notify
+            && let Some(ready) = listening.read()?
+        {
+            listening.tell(&ready, crate::ProcessId::own()?.pid)?;
+            self.notify = None;
+        }
+        Ok(())
     }
 
     /// Passes signals on; the exit code once the process has ended.
@@ -113,31 +140,30 @@ impl Drop for Foreground {
     }
 }
 
-/// Waits for a signal, for input, or for the other side.
-fn wait(signals: &OwnedFd, relay: Option<&Relay>) -> Result<Wake> {
+/// Waits for a signal, for input, for the other side, or for a message of the program's.
+fn wait(signals: &OwnedFd, relay: Option<&Relay>, notify: Option<&Listening>) -> Result<Wake> {
     let stdin = rustix::stdio::stdin();
-    let mut fds = vec![PollFd::new(signals, PollFlags::IN)];
-    let mut timeout = None;
-    if let Some(relay) = relay {
-        let interest = relay.interest();
-        timeout = relay.hung_up.then_some(&HUNG_UP_TICK);
-        if !interest.is_empty() {
-            fds.push(PollFd::new(&relay.master, interest));
-        }
-        if relay.wants_input() {
-            fds.push(PollFd::new(&stdin, PollFlags::IN));
-        }
-    }
-    match poll(&mut fds, timeout) {
+    let reads_input = relay.is_some_and(Relay::wants_input);
+    let sources = [
+        Some(PollFd::new(signals, PollFlags::IN)),
+        relay.and_then(Relay::source),
+        reads_input.then(|| PollFd::new(&stdin, PollFlags::IN)),
+        notify.map(|n| PollFd::new(n.socket(), PollFlags::IN)),
+    ];
+    let place = |n: usize| sources.iter().take(n).flatten().count();
+    let (input, message) = (place(2), place(3));
+    let has_message = notify.is_some();
+    let mut fds: Vec<PollFd<'_>> = sources.into_iter().flatten().collect();
+    let hung_up = relay.is_some_and(|relay| relay.hung_up);
+    match poll(&mut fds, hung_up.then_some(&HUNG_UP_TICK)) {
         Ok(_) | Err(Errno::INTR) => {}
         Err(e) => return Err(sys::Error::new("poll", "foreground", e).into()),
     }
-    let ready = |fd: &PollFd<'_>| !fd.revents().is_empty();
-    let rest = fds.get(1..).unwrap_or_default();
-    let reads_input = relay.is_some_and(Relay::wants_input);
+    let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
     Ok(Wake {
-        signals: fds.first().is_some_and(ready),
-        input: reads_input && rest.last().is_some_and(ready),
+        signals: ready(0),
+        input: reads_input && ready(input),
+        notify: has_message && ready(message),
     })
 }
 
@@ -174,7 +200,7 @@ pub fn exit_code(status: WaitStatus) -> i32 {
 pub fn attach(master: OwnedFd, input: bool, signals: &OwnedFd) -> Result<()> {
     let mut relay = Relay::new(master, input)?;
     while !relay.hung_up {
-        let wake = wait(signals, Some(&relay))?;
+        let wake = wait(signals, Some(&relay), None)?;
         relay.step(&wake)?;
         while let Some(signal) = read_signal(signals)? {
             match signal {
@@ -202,6 +228,7 @@ pub fn attach_signals() -> Result<OwnedFd> {
 struct Wake {
     signals: bool,
     input: bool,
+    notify: bool,
 }
 
 /// A terminal between standard input and output here and a program there.
@@ -231,16 +258,15 @@ impl Relay {
         Ok(relay)
     }
 
-    fn interest(&self) -> PollFlags {
-        let mut flags = PollFlags::empty();
+    /// The master, while there is something to wait for on it.
+    fn source(&self) -> Option<PollFd<'_>> {
         // poll(2) reports a hang-up whether asked or not, and would not wait then.
-        if !self.hung_up {
-            flags |= PollFlags::IN;
-            if !self.pending.is_empty() {
-                flags |= PollFlags::OUT;
-            }
+        if self.hung_up {
+            return None;
         }
-        flags
+        let mut flags = PollFlags::IN;
+        flags.set(PollFlags::OUT, !self.pending.is_empty());
+        Some(PollFd::new(&self.master, flags))
     }
 
     /// Reads no more until what was read has been taken.

@@ -47,6 +47,12 @@ impl Proxy {
         })
     }
 
+    /// The proxy of a container that was created with one.
+    #[must_use]
+    pub fn of(notify_socket: Option<&str>, state_dir: &Path) -> Option<Self> {
+        Self::new(notify_socket, state_dir).filter(|proxy| proxy.directory.is_dir())
+    }
+
     /// Makes the directory that is mounted into the container.
     ///
     /// # Errors

@@ -306,6 +306,16 @@ impl ContainerDir {
         Ok(())
     }
 
+    /// Lets go of the lock before that.
+    ///
+    /// # Errors
+    /// flock(2)'s.
+    pub fn unlock(&self) -> Result<()> {
+        rustix::fs::flock(&self.dir, rustix::fs::FlockOperation::Unlock)
+            .context("flock", || self.path.display().to_string())?;
+        Ok(())
+    }
+
     /// Removes the directory with its files; one that is gone is no error.
     ///
     /// # Errors

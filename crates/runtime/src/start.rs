@@ -9,6 +9,7 @@ use spec::oci::Seccomp;
 use sys::{Context as _, Errno};
 
 use crate::container::START_SOCKET;
+use crate::notify::Proxy;
 use crate::wire::{Channel, Message};
 use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, hooks, seccomp_notify};
 
@@ -17,11 +18,12 @@ const LISTENER_LIMIT: Duration = Duration::from_secs(10);
 const LISTENER_TICK: Duration = Duration::from_micros(200);
 const SIGKILL: i32 = 9;
 
-/// Starts it; returns once the program has been executed and the `poststart` hooks have run.
+/// Starts it; returns once the program has been executed and the `poststart` hooks have run, and
+/// where somebody waits for that at `notify_socket` (sd_notify(3)), once it is ready.
 ///
 /// # Errors
 /// The container is not in the state `created`, or what the container reports.
-pub fn start(container: &Container, warn: Warn<'_>) -> Result<()> {
+pub fn start(container: &Container, notify_socket: Option<&str>, warn: Warn<'_>) -> Result<()> {
     // Of two starts the second finds a running container.
     container.dir.lock()?;
     match container.status()? {
@@ -40,9 +42,17 @@ pub fn start(container: &Container, warn: Warn<'_>) -> Result<()> {
         }
     }
     let init = container.init()?;
+    let proxy = Proxy::of(notify_socket, container.dir.path());
+    let listening = proxy.map(Proxy::bind).transpose()?;
     let channel = knock(container)?;
     let seccomp = || Ok(container.config()?.linux.and_then(|l| l.seccomp));
-    attend(container, init, &channel, seccomp, warn)
+    attend(container, init, &channel, seccomp, warn)?;
+    let Some(listening) = listening else {
+        return Ok(());
+    };
+    // That may take as long as it likes; others go on.
+    container.dir.unlock()?;
+    listening.wait(init, init.pid)
 }
 
 /// Connects to the waiting process, which goes on then.

@@ -18,6 +18,9 @@ pub fn define() -> Command {
 /// Those of [`runtime::start::start`].
 pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let container = context.container(matches)?;
-    runtime::start::start(&container, &mut |w| context.warn(w))?;
+    let notify_socket = std::env::var("NOTIFY_SOCKET").ok();
+    runtime::start::start(&container, notify_socket.as_deref(), &mut |w| {
+        context.warn(w)
+    })?;
     Ok(0)
 }

@@ -58,7 +58,7 @@ pub fn run(
     let shown = namespaces(created.child.pid.as_raw_nonzero().get()).and_then(|table| {
         eprintln!("{table}\n");
         let console = terminal.map(Terminal::receive).transpose()?;
-        start::start(&created.container, warn)?;
+        start::start(&created.container, None, warn)?;
         eprintln!("{}\n", steps(&record.steps()?));
         Ok(foreground.attend(created.child.pid, console)?)
     });
