@@ -115,6 +115,8 @@ fn attempt(body: impl FnOnce(&Case)) -> Result<(), Failure> {
         Ok(()) => catch_unwind(AssertUnwindSafe(|| case.finish())),
         Err(e) => Err(e),
     };
+    // Where the body panicked, this has not been done yet; a second failure adds nothing.
+    let _ = catch_unwind(AssertUnwindSafe(|| case.undo_all()));
     leaks::scavenge(&case.shared.token, &case.shared.dir);
     result.map_err(|payload| match payload.downcast::<Skip>() {
         Ok(skip) => Failure::Skipped(skip.0),
@@ -241,19 +243,19 @@ impl Case {
                 "cleaning up: {out}"
             );
         }
-        while let Some(undo) = self.shared.undo.borrow_mut().pop() {
-            undo();
-        }
+        self.undo_all();
         let left = leaks::find(&self.shared.token, &self.shared.dir);
         assert!(left.is_empty(), "left behind:\n{}", left.join("\n"));
     }
-}
 
-impl Drop for Case {
-    fn drop(&mut self) {
-        // The body panicked before `finish`; the scavenger does the rest.
-        for undo in self.shared.undo.borrow_mut().drain(..).rev() {
-            undo();
+    fn undo_all(&self) {
+        loop {
+            // Not borrowed while it runs: it may use the case.
+            let undo = self.shared.undo.borrow_mut().pop();
+            match undo {
+                Some(undo) => undo(),
+                None => break,
+            }
         }
     }
 }
