@@ -11,6 +11,7 @@ use sys::{Context as _, Errno, trace};
 
 use crate::error::{Result, Step as _};
 use crate::prepare::{Prepared, inherited_propagation};
+use crate::root::{Last, open_host};
 
 impl Prepared<'_> {
     /// Makes the tree this process's root; the working directory becomes `/`. Without a mount
@@ -45,10 +46,17 @@ impl Prepared<'_> {
     /// pivot_root(".", ".") puts the old root over the new one, from where it is detached
     /// (pivot_root(2), NOTES).
     fn exchange(&self) -> sys::Result<()> {
-        pivot_root(c".", c".").context("pivot_root", || "\".\", \".\"")?;
         let inherited = inherited_propagation(self.plan);
-        if inherited.kind == PropagationKind::Shared || !inherited.recursive {
-            // Or the host would lose its mounts with us.
+        let old = if inherited.kind == PropagationKind::Shared || !inherited.recursive {
+            Some(open_host(Path::new("/"), Last::Follow)?)
+        } else {
+            None
+        };
+        pivot_root(c".", c".").context("pivot_root", || "\".\", \".\"")?;
+        if let Some(old) = old {
+            // Or the host would lose its mounts with us. Only umount2(2) takes "." for the mount
+            // on top; here the working directory has to be there.
+            fchdir(&old).context("fchdir", || "old root")?;
             let flags = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
             mount_change(c".", flags).context("mount", || "old root, MS_SLAVE|MS_REC")?;
         }

@@ -157,7 +157,8 @@ fn check_sysctls(plan: &Plan) -> Result<()> {
             && is_own_namespace(kind, path)?
         {
             let text = format!(
-                "sysctl {key:?} is not allowed in the host {} namespace",
+                "sysctl {:?} is not allowed in the host {} namespace",
+                key.replace('/', "."),
                 kind.oci_name()
             );
             return Err(Error::Invalid(text));
