@@ -34,13 +34,12 @@ lint: toolchain ## Formatting, warnings, lengths, budgets
 	scripts/check-budget
 
 unit: toolchain ## Tests of the crates
-	$(CARGO) test --workspace --locked --exclude runtime-suite --exclude client-suite --exclude walkthrough
+	$(CARGO) test --workspace --locked --no-fail-fast --exclude runtime-suite --exclude client-suite --exclude walkthrough
 
-suite: build ## Behaviour and security suite: on hull, and on runc and crun for comparison
+suite: build ## Behaviour and security suite on hull (scripts/suite runc, scripts/suite crun compare)
 	scripts/suite hull
-	scripts/suite runc
-	scripts/suite crun
 
+# checkpoint and restore are not built yet: the tests for them would say so.
 clients: build ## podman, containerd, buildah and docker on hull
 	RUNTIME=$(CURDIR)/$(RELEASE)/hull $(CARGO) test --locked -p client-suite
 

@@ -126,8 +126,8 @@ fn a_failure_moves_back_what_was_moved() {
             text.contains("has a network device \"taken\" already"),
             "{text}"
         );
-        assert!(ip("link show").contains("a0"));
-        assert!(!there.ip("link show").contains("b0"));
+        assert!(ip("link show").contains(": a0"));
+        assert!(!there.ip("link show").contains(": b0"));
         let wanted = devices(&[("none", "")]);
         let text = move_all(&wanted, &there.namespace).unwrap_err().to_string();
         assert_eq!(
