@@ -94,6 +94,15 @@ impl Docker {
         for container in all.ok().lines() {
             self.run(&["rm", container]).ok();
         }
+        // Removal after --rm goes on when the client has ended; a daemon that is stopped in the
+        // middle of it leaves the rest to its next start.
+        let shims = || self.arena.processes().into_iter();
+        let idle = || !shims().any(|(_, command)| command.contains("containerd-shim"));
+        assert!(
+            eventually(Duration::from_secs(15), idle),
+            "{:?}",
+            self.arena.processes()
+        );
         self.arena.stop_daemon(self.daemon, "dockerd");
         self.arena.finish(&["mount /run/docker/netns"]);
     }
