@@ -57,7 +57,10 @@ mod tests {
 
     #[test]
     fn a_child_ends_with_its_code_and_its_costs() {
-        #[expect(clippy::zombie_processes, reason = "the function under test waits for it")]
+        #[expect(
+            clippy::zombie_processes,
+            reason = "the function under test waits for it"
+        )]
         let child = std::process::Command::new("sh")
             .args(["-c", "exit 7"])
             .spawn()
