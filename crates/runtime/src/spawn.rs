@@ -140,7 +140,7 @@ pub(crate) fn clone_child(flags: u64, joiner: &Joiner) -> Result<(Cloned, bool)>
     let cloned = if with {
         match clone(cgroup) {
             // Kernels before 5.7, and groups that take no processes this way.
-            Err(e) if matches!(e.errno, Errno::INVAL | Errno::TOOBIG | Errno::OPNOTSUPP) => None,
+            Err(e) if is_unknown(e.errno) => None,
             // Without the right to move a process from here to there; joining will say so.
             Err(e) if matches!(e.errno, Errno::ACCESS | Errno::PERM) => None,
             other => Some(other),
@@ -154,6 +154,11 @@ pub(crate) fn clone_child(flags: u64, joiner: &Joiner) -> Result<(Cloned, bool)>
         cloned.doing(|| "create the container's process")?,
         cloned_into,
     ))
+}
+
+fn is_unknown(errno: Errno) -> bool {
+    let unknown = [Errno::NOSYS, Errno::INVAL, Errno::TOOBIG, Errno::OPNOTSUPP];
+    unknown.contains(&errno)
 }
 
 /// Joins one namespace.

@@ -58,21 +58,58 @@ struct RawCloneArgs {
 /// Must only be called by a single-threaded process: the child goes on with a copy of the heap,
 /// and a lock held by another thread would stay locked in it for ever.
 ///
+/// On kernels before 5.3 clone(2) does it, which knows no cgroup.
+///
 /// # Errors
-/// clone3(2)'s; ENOSYS also where [`knob`] fakes it.
+/// clone3(2)'s; ENOSYS also where [`knob`] fakes it and a cgroup is asked for.
 pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
-    let describe = || format!("flags={:#x}, cgroup={:?}", args.flags, args.cgroup);
-    knob::check("clone3").map_err(|e| Error::new("clone3", describe(), e))?;
+    let cloned = knob::check("clone3")
+        .map_err(|e| Error::new("clone3", args.describe(), e))
+        .and_then(|()| raw_clone3(args));
+    match cloned {
+        Err(e) if e.errno == Errno::NOSYS && args.cgroup.is_none() => raw_clone(args),
+        other => other,
+    }
+}
+
+impl CloneArgs<'_> {
+    fn describe(&self) -> String {
+        format!("flags={:#x}, cgroup={:?}", self.flags, self.cgroup)
+    }
+
+    /// The child's death is told by SIGCHLD; CLONE_PARENT takes that over from the caller.
+    const fn exit_signal(&self) -> libc::c_int {
+        if self.flags & CLONE_PARENT == 0 {
+            libc::SIGCHLD
+        } else {
+            0
+        }
+    }
+}
+
+/// clone(2), Linux 5.2 for CLONE_PIDFD.
+fn raw_clone(args: &CloneArgs<'_>) -> Result<Cloned> {
+    /// The low byte is the exit signal here, where clone3(2) has CLONE_NEWTIME.
+    const SIGNAL_MASK: u64 = 0xff;
+    if args.flags & SIGNAL_MASK != 0 {
+        return Err(Error::new("clone", args.describe(), Errno::NOSYS));
+    }
+    let signal = u64::from(args.exit_signal().unsigned_abs());
+    let flags = args.flags | CLONE_PIDFD | signal;
+    let mut pidfd: i32 = -1;
+    let null: *mut libc::c_void = std::ptr::null_mut();
+    // SAFETY: `pidfd` is writable and stands where clone(2) takes the parent's tid on every
+    // architecture; without CLONE_VM and with a null stack the child runs on a copy of this one.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, flags, null, &raw mut pidfd, null, null) };
+    outcome("clone", pid, pidfd, args)
+}
+
+fn raw_clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
     let mut pidfd: i32 = -1;
     let mut raw = RawCloneArgs {
         flags: args.flags | CLONE_PIDFD,
         pidfd: (&raw mut pidfd) as u64,
-        // CLONE_PARENT takes the exit signal from the parent's own creation.
-        exit_signal: if args.flags & CLONE_PARENT == 0 {
-            libc::SIGCHLD as u64
-        } else {
-            0
-        },
+        exit_signal: u64::from(args.exit_signal().unsigned_abs()),
         ..RawCloneArgs::default()
     };
     if let Some(cgroup) = args.cgroup {
@@ -82,14 +119,24 @@ pub fn clone3(args: &CloneArgs<'_>) -> Result<Cloned> {
     // SAFETY: `raw` is a valid clone_args that outlives the call, `pidfd` is writable, and
     // without CLONE_VM and with stack 0 the child runs on a copy of this stack, like after fork.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut raw, size_of::<RawCloneArgs>()) };
+    outcome("clone3", pid, pidfd, args)
+}
+
+fn outcome(
+    call: &'static str,
+    pid: libc::c_long,
+    pidfd: i32,
+    args: &CloneArgs<'_>,
+) -> Result<Cloned> {
     match pid {
         0 => Ok(Cloned::Child),
-        -1 => Err(Error::new("clone3", describe(), last_errno())),
+        -1 => Err(Error::new(call, args.describe(), last_errno())),
         pid => {
+            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+            let pid = pid.filter(|_| pidfd >= 0);
+            let pid = pid.ok_or_else(|| Error::new(call, args.describe(), Errno::RANGE))?;
             // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
             let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            let pid = pid.ok_or_else(|| Error::new("clone3", describe(), Errno::RANGE))?;
             Ok(Cloned::Parent { pid, pidfd })
         }
     }

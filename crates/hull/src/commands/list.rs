@@ -23,7 +23,10 @@ pub fn define() -> Command {
 pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     let root = context.open_root()?;
     let summaries = match &root {
-        Some(root) => runtime::list::list(root, &mut |w| context.warn(w))?,
+        Some(root) => {
+            runtime::sweep::all(root, &mut |w| context.warn(w))?;
+            runtime::list::list(root, &mut |w| context.warn(w))?
+        }
         None => Vec::new(),
     };
     let text = if is_on(matches, "quiet") {
