@@ -173,7 +173,15 @@ pub(crate) fn write_to(
     }
 }
 
-/// Reads to the end of a file.
+/// Reads a file that has no group's directory to go with it, in few and large reads.
+pub(crate) fn read_file(path: &Path) -> sys::Result<String> {
+    let describe = || format!("{path:?}");
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).context("open", describe)?;
+    read_all(fd.as_fd(), describe)
+}
+
+/// Reads to the end of a file. What is not UTF-8 (a mount point can be anything) is replaced.
 pub(crate) fn read_all(fd: BorrowedFd<'_>, describe: impl Fn() -> String) -> sys::Result<String> {
     let mut bytes = Vec::with_capacity(4096);
     loop {
@@ -189,5 +197,6 @@ pub(crate) fn read_all(fd: BorrowedFd<'_>, describe: impl Fn() -> String) -> sys
             Err(e) => return Err(sys::Error::new("read", describe(), e)),
         }
     }
-    String::from_utf8(bytes).map_err(|_| sys::Error::new("read", describe(), Errno::ILSEQ))
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }

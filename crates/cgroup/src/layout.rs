@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
-use sys::Context;
 
+use crate::dir::read_file;
 use crate::error::{Error, Result};
 
 /// Where control groups are mounted by convention (file-hierarchy(7)).
@@ -56,13 +56,8 @@ impl Layout {
     /// # Errors
     /// No control-group file system is mounted, or /proc cannot be read.
     pub fn detect() -> Result<Self> {
-        let read = |path: &'static str| {
-            std::fs::read(path)
-                .context("read", || path)
-                .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        };
-        let own = read("/proc/self/cgroup")?;
-        let mounts = read("/proc/self/mountinfo")?;
+        let own = read_file(Path::new("/proc/self/cgroup"))?;
+        let mounts = read_file(Path::new("/proc/self/mountinfo"))?;
         let layout = Self::parse(&mounts, &own, is_cgroup2(Path::new(MOUNT_ROOT)));
         layout.ok_or_else(|| Error::Unavailable {
             reason: format!("no cgroup file system is mounted below {MOUNT_ROOT}"),
