@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod control;
 mod create;
 mod devices;
 mod dir;
@@ -29,7 +30,9 @@ mod oom;
 mod parse;
 mod path;
 mod policy;
+mod scoped;
 pub mod stats;
+mod systemd;
 mod v1;
 mod v2;
 
@@ -41,3 +44,4 @@ pub use manager::{Manager, Request, State};
 pub use mounts::{HierarchyMount, MountLayout};
 pub use oom::{OomEvent, OomWatch};
 pub use policy::Policy;
+pub use scoped::SystemdRequest;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use spec::oci::Resources;
-use sys::{Errno, trace};
+use sys::trace;
 
+use crate::control::pids_of;
 use crate::create::{Made, remove_all};
 use crate::dir::Dir;
 use crate::error::{Error, Result};
@@ -17,8 +18,9 @@ use crate::layout::{Layout, Mode};
 use crate::mounts::{HierarchyMount, MountLayout};
 use crate::path::CgroupPath;
 use crate::policy::{Judge, Policy};
-use crate::stats::Stats;
-use crate::{exec, parse, v1, v2};
+use crate::scoped::{ScopeRequest, SystemdRequest};
+use crate::systemd::Scope;
+use crate::{exec, v1, v2};
 
 /// What is asked for when a container is made.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +31,9 @@ pub struct Request<'a> {
     pub id: &'a str,
     /// What to do about limits that cannot be enforced.
     pub policy: Policy,
+    /// Have systemd make the group: `--systemd-cgroup`. A rootless container's scope belongs to
+    /// the user's manager.
+    pub systemd: Option<SystemdRequest<'a>>,
 }
 
 /// A container's control groups.
@@ -37,12 +42,15 @@ pub struct Request<'a> {
 /// found again by [`Manager::from_state`].
 #[derive(Debug)]
 pub struct Manager {
-    mode: Mode,
-    policy: Policy,
+    pub(crate) mode: Mode,
+    pub(crate) policy: Policy,
     /// Whether `cgroupsPath` named a place; without, a rootless container may go without one.
     path_given: bool,
-    v1: Vec<v1::Group>,
-    unified: Option<v2::Tree>,
+    pub(crate) v1: Vec<v1::Group>,
+    pub(crate) unified: Option<v2::Tree>,
+    pub(crate) scope: Option<Scope>,
+    /// What the scope is started with beside limits.
+    pub(crate) scope_request: Option<ScopeRequest>,
 }
 
 /// The lasting part of a [`Manager`], for the container's state file.
@@ -53,6 +61,8 @@ pub struct State {
     path_given: bool,
     v1: Vec<v1::GroupState>,
     unified: Option<v2::TreeState>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope>,
 }
 
 impl Manager {
@@ -61,12 +71,17 @@ impl Manager {
     /// # Errors
     /// A bad path, or no control-group file system.
     pub fn new(request: &Request<'_>) -> Result<Self> {
-        let path = CgroupPath::parse(request.path, request.id)?;
         let layout = Layout::detect()?;
-        Ok(Self::in_layout(&layout, &path, request))
+        match &request.systemd {
+            Some(systemd) => Self::scoped(&layout, request, systemd),
+            None => {
+                let path = CgroupPath::parse(request.path, request.id)?;
+                Ok(Self::in_layout(&layout, &path, request))
+            }
+        }
     }
 
-    fn in_layout(layout: &Layout, path: &CgroupPath, request: &Request<'_>) -> Self {
+    pub(crate) fn in_layout(layout: &Layout, path: &CgroupPath, request: &Request<'_>) -> Self {
         let v1 = layout.v1.iter().map(|h| v1::Group {
             controllers: h.controllers.clone(),
             mountpoint: h.mountpoint.clone(),
@@ -82,6 +97,8 @@ impl Manager {
             path_given: request.path.is_some_and(|p| !p.is_empty()),
             v1: v1.collect(),
             unified,
+            scope: None,
+            scope_request: None,
         }
     }
 
@@ -94,6 +111,8 @@ impl Manager {
             path_given: state.path_given,
             v1: state.v1.into_iter().map(Into::into).collect(),
             unified: state.unified.map(Into::into),
+            scope: state.scope,
+            scope_request: None,
         }
     }
 
@@ -106,6 +125,7 @@ impl Manager {
             path_given: self.path_given,
             v1: self.v1.iter().map(v1::Group::state).collect(),
             unified: self.unified.as_ref().map(v2::Tree::state),
+            scope: self.scope.clone(),
         }
     }
 
@@ -128,11 +148,15 @@ impl Manager {
             .collect()
     }
 
-    /// Makes the control groups: all, or none and an error.
+    /// Makes the control groups: all, or none and an error. With the systemd driver nothing is
+    /// made yet, because a scope cannot be empty: see [`Manager::start_scope`].
     ///
     /// # Errors
     /// A directory cannot be made; or it exists and has processes, or is frozen.
     pub fn create(&mut self) -> Result<()> {
+        if self.needs_scope() {
+            return Ok(());
+        }
         let mut made = Made::default();
         let mut existed = false;
         let mut without = Vec::new();
@@ -196,7 +220,7 @@ impl Manager {
     }
 
     /// The group that processes are counted and signalled in.
-    fn main_dir(&self) -> Option<&Dir> {
+    pub(crate) fn main_dir(&self) -> Option<&Dir> {
         let unified = self.unified.as_ref().map(|t| &t.dir);
         unified.or_else(|| {
             v1::find(&self.v1, "freezer")
@@ -246,7 +270,7 @@ impl Manager {
         self.joiner()?.join(pid)
     }
 
-    /// Applies limits; used at create and by `update`. Returns warnings.
+    /// Applies limits through the groups' files. Returns warnings.
     ///
     /// # Errors
     /// A value the kernel refuses, or a controller that is missing and not tolerated. Limits
@@ -313,171 +337,6 @@ impl Manager {
         }
     }
 
-    /// Processes, optionally with those in groups that the container has made below.
-    ///
-    /// # Errors
-    /// cgroup.procs cannot be read.
-    pub fn procs(&self, recursive: bool) -> Result<Vec<i32>> {
-        match self.main_dir() {
-            Some(dir) => pids_of(dir, recursive),
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Freezes all processes, and waits until they are. The unified tree's freezer is preferred,
-    /// also on hybrid machines: its tasks can be killed while frozen.
-    ///
-    /// # Errors
-    /// No freezer, or tasks that do not stop in time.
-    pub fn freeze(&self) -> Result<()> {
-        self.with_freezer(v2::freezer::freeze, v1::freezer::freeze)
-    }
-
-    /// Thaws; both freezers, whoever has frozen.
-    ///
-    /// # Errors
-    /// No freezer, or the write that failed.
-    pub fn thaw(&self) -> Result<()> {
-        if let Some(dir) = v1::find(&self.v1, "freezer")
-            && v1::freezer::is_frozen(dir)?
-        {
-            v1::freezer::thaw(dir)?;
-        }
-        self.with_freezer(v2::freezer::thaw, v1::freezer::thaw)
-    }
-
-    /// Whether one of the freezers was told to freeze.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn is_frozen(&self) -> Result<bool> {
-        let unified = self
-            .unified
-            .as_ref()
-            .map(|t| v2::freezer::is_frozen(&t.dir));
-        if unified.transpose()? == Some(true) {
-            return Ok(true);
-        }
-        let v1 = v1::find(&self.v1, "freezer").map(v1::freezer::is_frozen);
-        Ok(v1.transpose()?.unwrap_or(false))
-    }
-
-    fn with_freezer(
-        &self,
-        v2: impl Fn(&Dir) -> Result<()>,
-        v1: impl Fn(&Dir) -> Result<()>,
-    ) -> Result<()> {
-        let unified = self.unified.as_ref().map(|t| &t.dir);
-        if let Some(dir) = unified.filter(|d| d.has("cgroup.freeze")) {
-            return v2(dir);
-        }
-        match v1::find(&self.v1, "freezer") {
-            Some(dir) => v1(dir),
-            None => Err(Error::Unavailable {
-                reason: "no freezer controller".into(),
-            }),
-        }
-    }
-
-    /// Kills every process at once, also those in groups below. No error when there is none.
-    ///
-    /// # Errors
-    /// A process could not be signalled.
-    pub fn kill(&self) -> Result<()> {
-        let unified = self.unified.as_ref().map(|t| v2::freezer::kill(&t.dir));
-        if unified.transpose()? == Some(true) {
-            return Ok(());
-        }
-        // Frozen processes cannot fork: one pass gets all. Version 1 delivers after the thaw.
-        let frozen = match v1::find(&self.v1, "freezer") {
-            Some(dir) if dir.exists() => Some(dir),
-            _ => None,
-        };
-        if let Some(dir) = frozen {
-            v1::freezer::freeze(dir)?;
-        }
-        let result = self.signal(Signal::KILL);
-        if let Some(dir) = frozen {
-            v1::freezer::thaw(dir)?;
-        }
-        result
-    }
-
-    /// Sends a signal to every process, also to those in groups below. A process that forks at
-    /// that moment can escape all signals but the one of [`Manager::kill`].
-    ///
-    /// # Errors
-    /// kill(2)'s, except that a process has gone.
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        let mut seen = Vec::new();
-        // SIGKILL without a freezer: again until nobody is new.
-        let rounds = if signal == Signal::KILL { 100 } else { 1 };
-        for _ in 0..rounds {
-            let new: Vec<i32> = self.procs(true)?;
-            let new: Vec<i32> = new.into_iter().filter(|p| !seen.contains(p)).collect();
-            if new.is_empty() {
-                break;
-            }
-            for &pid in &new {
-                // 0 is a process outside of our pid namespace; kill(0) would be ourselves.
-                if let Some(pid) = Pid::from_raw(pid).filter(|p| p.as_raw_nonzero().get() > 0) {
-                    match rustix::process::kill_process(pid, signal) {
-                        Ok(()) | Err(Errno::SRCH) => {}
-                        Err(e) => {
-                            let args = format!("{}, {}", pid.as_raw_nonzero(), signal.as_raw());
-                            return Err(sys::Error::new("kill", args, e).into());
-                        }
-                    }
-                }
-            }
-            seen.extend(new);
-        }
-        Ok(())
-    }
-
-    /// Statistics in runc's shape.
-    ///
-    /// # Errors
-    /// A file that cannot be read for another reason than that it is absent.
-    pub fn stats(&self) -> Result<Stats> {
-        let Some(tree) = &self.unified else {
-            return v1::stats::read(&self.v1);
-        };
-        if self.mode == Mode::V2 {
-            return v2::stats::read(&tree.dir);
-        }
-        let mut stats = v1::stats::read(&self.v1)?;
-        v2::stats::pressure(&tree.dir, &mut stats)?;
-        Ok(stats)
-    }
-
-    /// Processes that the OOM killer has killed so far; `None` where nobody counts. Read it
-    /// before [`Manager::delete`].
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn oom_kills(&self) -> Result<Option<u64>> {
-        match (v1::find(&self.v1, "memory"), &self.unified) {
-            (Some(dir), _) => v1::oom::kills(dir),
-            (None, Some(tree)) => v2::oom::kills(&tree.dir),
-            (None, None) => Ok(None),
-        }
-    }
-
-    /// Starts watching for the OOM killer.
-    ///
-    /// # Errors
-    /// No memory controller, or a call that failed.
-    pub fn watch_oom(&self) -> Result<crate::OomWatch> {
-        match (v1::find(&self.v1, "memory"), &self.unified) {
-            (Some(dir), _) => crate::OomWatch::v1(dir),
-            (None, Some(tree)) => crate::OomWatch::v2(&tree.dir),
-            (None, None) => Err(Error::Unavailable {
-                reason: "no memory controller".into(),
-            }),
-        }
-    }
-
     /// Removes the control groups with all below them; succeeds when they are gone already.
     /// Groups above them, even if [`Manager::create`] made them, stay: others may be on their
     /// way into them.
@@ -485,9 +344,13 @@ impl Manager {
     /// # Errors
     /// All that failed; the rest is removed nonetheless.
     pub fn delete(&mut self) -> Result<()> {
+        let mut errors: Vec<Error> = Vec::new();
+        if let Some(scope) = &self.scope {
+            errors.extend(scope.stop().err());
+        }
         let mut dirs: Vec<&Dir> = self.v1.iter().map(|g| &g.dir).collect();
         dirs.extend(self.unified.iter().map(|t| &t.dir));
-        let errors = remove_all(&dirs);
+        errors.extend(remove_all(&dirs));
         for group in &mut self.v1 {
             group.dir.close();
         }
@@ -507,20 +370,4 @@ impl Manager {
             unified: self.unified.as_ref().map(|t| t.dir.path().to_owned()),
         }
     }
-}
-
-/// Processes of a group, by default only its own. Empty where it is gone.
-fn pids_of(dir: &Dir, recursive: bool) -> Result<Vec<i32>> {
-    let mut all = Vec::new();
-    let mut left = vec![Dir::new(dir.path())];
-    while let Some(dir) = left.pop() {
-        match dir.read_opt("cgroup.procs")? {
-            Some(text) => all.extend(parse::pids(&text)),
-            None => continue,
-        }
-        if recursive {
-            left.extend(dir.children()?);
-        }
-    }
-    Ok(all)
 }

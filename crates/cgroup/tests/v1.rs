@@ -308,6 +308,7 @@ fn what_others_use_is_not_taken() {
             path: Some(&path),
             id: "other",
             policy: Policy::default(),
+            systemd: None,
         };
         Manager::new(&request).unwrap().create()
     };

@@ -29,6 +29,7 @@ impl Fixture {
             path: Some(&path),
             id: &name,
             policy,
+            systemd: None,
         };
         let manager = Manager::new(&request).unwrap();
         Self { manager, name }

@@ -1,0 +1,231 @@
+//! [`Manager`] with the systemd driver: what differs from making directories ourselves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Pid;
+use spec::oci::Resources;
+
+use crate::create::Made;
+use crate::dir::{Dir, read_file};
+use crate::error::{Error, Result};
+use crate::layout::{Layout, Mode};
+use crate::manager::{Manager, Request};
+use crate::path::CgroupPath;
+use crate::systemd::{SUBGROUP, Scope, UnitName, Value, bus_pid, properties};
+use crate::v2;
+
+/// What the systemd driver wants to know.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemdRequest<'a> {
+    /// The container's annotations, for `org.systemd.property.*`; none where they are not to be
+    /// trusted.
+    pub annotations: Option<&'a BTreeMap<String, String>>,
+}
+
+/// What is kept from [`Manager::new`] until the scope is started.
+#[derive(Debug)]
+pub(crate) struct ScopeRequest {
+    name: UnitName,
+    id: String,
+    extra: Vec<(String, Value)>,
+}
+
+impl Manager {
+    pub(crate) fn scoped(
+        layout: &Layout,
+        request: &Request<'_>,
+        systemd: &SystemdRequest<'_>,
+    ) -> Result<Self> {
+        let user = request.policy.rootless;
+        if user && layout.mode != Mode::V2 {
+            return Err(Error::Unavailable {
+                reason: "a user's systemd can manage cgroup v2 only".into(),
+            });
+        }
+        let name = UnitName::parse(request.path, request.id, user)?;
+        let extra = systemd.annotations.map(properties::from_annotations);
+        let extra = extra.transpose()?.unwrap_or_default();
+        let mut path = name.path();
+        if user {
+            path = format!("{}/{path}", users_manager(layout));
+        }
+        if layout.mode == Mode::V2 {
+            path = format!("{path}/{SUBGROUP}");
+        }
+        let mut manager = Self::in_layout(layout, &CgroupPath::Absolute(path), request);
+        manager.scope = Some(Scope {
+            unit: name.unit.clone(),
+            user,
+        });
+        manager.scope_request = Some(ScopeRequest {
+            name,
+            id: request.id.to_owned(),
+            extra,
+        });
+        Ok(manager)
+    }
+
+    /// Whether [`Manager::start_scope`] is to be called once the first process exists.
+    #[must_use]
+    pub fn needs_scope(&self) -> bool {
+        self.scope_request.is_some()
+    }
+
+    /// The systemd driver's create: has systemd start the scope with the container's first
+    /// process in it, makes the groups that systemd does not, and moves the process there. The
+    /// process need not join by itself any more. All or nothing.
+    ///
+    /// The limits that systemd keeps are passed along; [`Manager::apply`] is still to be called.
+    ///
+    /// # Errors
+    /// systemd refused or did not answer, or a directory could not be made.
+    pub fn start_scope(&mut self, pid: Pid, resources: &Resources) -> Result<()> {
+        let (Some(scope), Some(request)) = (self.scope.clone(), self.scope_request.take()) else {
+            return Ok(());
+        };
+        let is_v2 = self.mode == Mode::V2;
+        let (name, id, extra) = (&request.name, &request.id, &request.extra);
+        let properties = properties::start(name, id, bus_pid(pid), resources, is_v2, extra)?;
+        scope.start(properties)?;
+        self.settle(pid).map_err(|e| {
+            // The process goes with its scope; the failure that led here is the one to report.
+            let mut errors = vec![e];
+            errors.extend(scope.stop().err());
+            Error::join(errors).unwrap_or_else(|| Error::Unavailable {
+                reason: "start of the scope".into(),
+            })
+        })
+    }
+
+    /// Makes and enters the groups below or beside the scope.
+    fn settle(&mut self, pid: Pid) -> Result<()> {
+        let mut made = Made::default();
+        let proc = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+        let place = read_file(Path::new(&proc))?;
+        if self.mode == Mode::V2
+            && let Some(tree) = &mut self.unified
+        {
+            // A user's manager is where the session put it: only the kernel knows.
+            let scope = actual_scope(&place, tree);
+            tree.dir = Dir::new(scope.join(SUBGROUP));
+            made.mkdir_all(tree.dir.path(), &|_| Ok(()))?;
+        } else {
+            for group in &self.v1 {
+                made.mkdir_all(group.dir.path(), &|dir| group.after_mkdir(dir))?;
+            }
+            if let Some(tree) = &self.unified {
+                made.mkdir_all(tree.dir.path(), &|_| Ok(()))?;
+            }
+        }
+        self.join(pid)?;
+        // Only when nobody is in the scope itself can it hand controllers down.
+        if self.mode == Mode::V2
+            && let Some(tree) = &self.unified
+            && let Some(scope) = tree.dir.path().parent()
+        {
+            v2::controllers::enable_all(scope, tree.dir.path())?;
+        }
+        made.keep();
+        Ok(())
+    }
+
+    /// Changes limits of a container that exists: [`Manager::apply`], and systemd is told first
+    /// where it keeps them too.
+    ///
+    /// # Errors
+    /// See [`Manager::apply`]; or systemd refused.
+    pub fn update(&self, resources: &Resources) -> Result<Vec<String>> {
+        if let Some(scope) = &self.scope {
+            scope.set(resources, self.mode == Mode::V2)?;
+        }
+        self.apply(resources)
+    }
+}
+
+/// The scope's directory, by what the process says where it is.
+fn actual_scope(proc_cgroup: &str, tree: &v2::Tree) -> PathBuf {
+    let own = proc_cgroup.lines().find_map(|l| l.strip_prefix("0::"));
+    let expected = tree.dir.path().parent().unwrap_or_else(|| tree.dir.path());
+    match own.map(|p| tree.mountpoint.join(p.trim_start_matches('/'))) {
+        // Elsewhere only in name: a mount that shows a part of the tree.
+        Some(path) if path.is_dir() && path.file_name() == expected.file_name() => path,
+        _ => expected.to_owned(),
+    }
+}
+
+/// The control group of the user's manager: the one that we run below, or the usual one.
+fn users_manager(layout: &Layout) -> String {
+    let uid = rustix::process::getuid().as_raw();
+    let usual = format!("user.slice/user-{uid}.slice/user@{uid}.service");
+    let own = layout
+        .unified
+        .as_ref()
+        .map(|h| h.own.as_str())
+        .unwrap_or_default();
+    let mut path = Vec::new();
+    for part in own.split('/').filter(|p| !p.is_empty()) {
+        path.push(part);
+        if part.starts_with("user@") && part.ends_with(".service") {
+            return path.join("/");
+        }
+    }
+    usual
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Hierarchy;
+    use crate::policy::Policy;
+
+    fn layout(mode: Mode, own: &str) -> Layout {
+        Layout {
+            mode,
+            v1: Vec::new(),
+            unified: Some(Hierarchy {
+                controllers: Vec::new(),
+                mountpoint: "/m".into(),
+                root: "/".into(),
+                own: own.into(),
+            }),
+        }
+    }
+
+    fn unified(layout: &Layout, rootless: bool) -> Result<String> {
+        let request = Request {
+            path: Some("a-b.slice:p:n"),
+            id: "c1",
+            policy: Policy {
+                rootless,
+                ..Policy::default()
+            },
+            systemd: None,
+        };
+        let manager = Manager::scoped(layout, &request, &SystemdRequest::default())?;
+        Ok(manager.paths()[""].display().to_string())
+    }
+
+    #[test]
+    fn places() {
+        let system = layout(Mode::V2, "/system.slice/x.service");
+        assert_eq!(
+            unified(&system, false).unwrap(),
+            "/m/a.slice/a-b.slice/p-n.scope/container"
+        );
+        let hybrid = layout(Mode::Hybrid, "/");
+        assert_eq!(
+            unified(&hybrid, false).unwrap(),
+            "/m/a.slice/a-b.slice/p-n.scope"
+        );
+        assert!(unified(&hybrid, true).is_err());
+        let user = layout(
+            Mode::V2,
+            "/user.slice/user-7.slice/user@7.service/app.slice/t.scope",
+        );
+        assert_eq!(
+            unified(&user, true).unwrap(),
+            "/m/user.slice/user-7.slice/user@7.service/a.slice/a-b.slice/p-n.scope/container"
+        );
+    }
+}
