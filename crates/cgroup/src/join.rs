@@ -25,6 +25,8 @@ use crate::error::{Error, Result};
 pub struct Joiner {
     v1: Vec<(PathBuf, OwnedFd)>,
     unified: Option<Unified>,
+    /// Somebody else moves the process, and then lets it go on by this eventfd.
+    gate: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,20 @@ impl Joiner {
             .map(|dir| Ok((dir.path().to_owned(), open_tasks(dir)?)))
             .collect::<Result<_>>()?;
         let unified = unified.map(Unified::open).transpose()?;
-        Ok(Self { v1, unified })
+        Ok(Self {
+            v1,
+            unified,
+            gate: None,
+        })
+    }
+
+    /// For a process that is moved by systemd and the parent: it only waits for them.
+    pub(crate) fn waiting(gate: OwnedFd) -> Self {
+        Self {
+            v1: Vec::new(),
+            unified: None,
+            gate: Some(gate),
+        }
     }
 
     /// The directory to give to clone3(2) as CLONE_INTO_CGROUP: the unified tree's.
@@ -55,12 +70,18 @@ impl Joiner {
     }
 
     /// Moves the calling process, which must have one thread only, into all control groups.
+    /// With the systemd driver it waits until [`crate::Manager::start_scope`] has done so, in the
+    /// parent; should the parent die instead, it is for the caller to die with it (prctl(2),
+    /// PR_SET_PDEATHSIG).
     ///
     /// `cloned_into` says that clone3(2) has placed it in the unified tree already.
     ///
     /// # Errors
     /// The write that failed.
     pub fn join_self(&self, cloned_into: bool) -> Result<()> {
+        if let Some(gate) = &self.gate {
+            return trace::step("read", || "until systemd has made the scope", || pass(gate));
+        }
         let unified = self.unified.as_ref().filter(|_| !cloned_into);
         trace::step(
             "write",
@@ -106,6 +127,17 @@ impl Unified {
             dir: fd,
             procs: dir.open("cgroup.procs", OFlags::WRONLY)?,
         })
+    }
+}
+
+/// Waits for the eventfd to be signalled.
+fn pass(gate: &OwnedFd) -> Result<()> {
+    loop {
+        match rustix::io::read(gate, &mut [0_u8; 8]) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(e) => Err(e).context("read", || "eventfd of the systemd driver")?,
+        }
     }
 }
 

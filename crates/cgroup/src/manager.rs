@@ -234,6 +234,9 @@ impl Manager {
     /// # Errors
     /// A file cannot be opened.
     pub fn joiner(&self) -> Result<Joiner> {
+        if let Some(request) = &self.scope_request {
+            return request.joiner();
+        }
         trace::step(
             "open",
             || "tasks files of the cgroup hierarchies",

@@ -1,14 +1,18 @@
 //! [`Manager`] with the systemd driver: what differs from making directories ourselves.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::Pid;
 use spec::oci::Resources;
+use sys::Context as _;
 
 use crate::create::Made;
 use crate::dir::{Dir, read_file};
 use crate::error::{Error, Result};
+use crate::join::Joiner;
 use crate::layout::{Layout, Mode};
 use crate::manager::{Manager, Request};
 use crate::path::CgroupPath;
@@ -29,6 +33,16 @@ pub(crate) struct ScopeRequest {
     name: UnitName,
     id: String,
     extra: Vec<(String, Value)>,
+    /// Opens when the process is where it belongs (eventfd(2)).
+    gate: OwnedFd,
+}
+
+impl ScopeRequest {
+    pub(crate) fn joiner(&self) -> Result<Joiner> {
+        let gate = rustix::io::fcntl_dupfd_cloexec(&self.gate, 3)
+            .context("fcntl", || "F_DUPFD_CLOEXEC, eventfd")?;
+        Ok(Joiner::waiting(gate))
+    }
 }
 
 impl Manager {
@@ -62,6 +76,7 @@ impl Manager {
             name,
             id: request.id.to_owned(),
             extra,
+            gate: eventfd(0, EventfdFlags::CLOEXEC).context("eventfd", || "0")?,
         });
         Ok(manager)
     }
@@ -74,7 +89,8 @@ impl Manager {
 
     /// The systemd driver's create: has systemd start the scope with the container's first
     /// process in it, makes the groups that systemd does not, and moves the process there. The
-    /// process need not join by itself any more. All or nothing.
+    /// process waits for this in [`Joiner::join_self`]. All or nothing; after an error the
+    /// caller kills the process.
     ///
     /// The limits that systemd keeps are passed along; [`Manager::apply`] is still to be called.
     ///
@@ -88,13 +104,18 @@ impl Manager {
         let (name, id, extra) = (&request.name, &request.id, &request.extra);
         let properties = properties::start(name, id, bus_pid(pid), resources, is_v2, extra)?;
         scope.start(properties)?;
-        self.settle(pid).map_err(|e| {
-            // The process goes with its scope; the failure that led here is the one to report.
-            let mut errors = vec![e];
-            errors.extend(scope.stop().err());
-            Error::join(errors).unwrap_or_else(|| Error::Unavailable {
-                reason: "start of the scope".into(),
-            })
+        let settled = self.settle(pid).and_then(|()| {
+            let opened = rustix::io::write(&request.gate, &1_u64.to_ne_bytes());
+            Ok(opened
+                .map(drop)
+                .context("write", || "eventfd of the systemd driver")?)
+        });
+        settled.map_err(|e| {
+            // The process goes with its scope.
+            match scope.stop() {
+                Ok(()) => e,
+                Err(and) => Error::Many(vec![e, and]),
+            }
         })
     }
 
@@ -227,5 +248,124 @@ mod tests {
             unified(&user, true).unwrap(),
             "/m/user.slice/user-7.slice/user@7.service/a.slice/a-b.slice/p-n.scope/container"
         );
+    }
+
+    /// A process in a directory that looks like a scope in each hierarchy that systemd manages;
+    /// killed and removed when dropped.
+    struct Staged {
+        child: std::process::Child,
+        manager: Manager,
+        scope: PathBuf,
+    }
+
+    impl Staged {
+        fn new(layout: &Layout, name: &str) -> Self {
+            let path = format!("-.slice:hull-test:{}-{name}", std::process::id());
+            let request = Request {
+                path: Some(&path),
+                id: "c1",
+                ..Request::default()
+            };
+            let systemd = SystemdRequest::default();
+            let manager = Manager::scoped(layout, &request, &systemd).unwrap();
+            let mut scope = manager.paths()[""].clone();
+            if layout.mode == Mode::V2 {
+                scope.pop();
+            }
+            std::fs::create_dir(&scope).unwrap();
+            let child = std::process::Command::new("sleep").arg("100").spawn();
+            let child = child.unwrap();
+            std::fs::write(scope.join("cgroup.procs"), child.id().to_string()).unwrap();
+            Self {
+                child,
+                manager,
+                scope,
+            }
+        }
+
+        fn pid(&self) -> Pid {
+            Pid::from_raw(self.child.id().cast_signed()).unwrap()
+        }
+
+        fn cgroups(&self) -> String {
+            std::fs::read_to_string(format!("/proc/{}/cgroup", self.child.id())).unwrap()
+        }
+    }
+
+    impl Drop for Staged {
+        fn drop(&mut self) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            // The scope itself is systemd's to stop, and there is none.
+            self.manager.scope = None;
+            self.manager.delete().unwrap();
+            let _ = std::fs::remove_dir(&self.scope);
+            assert!(self.manager.paths().values().all(|p| !p.exists()));
+            assert!(!self.scope.exists());
+        }
+    }
+
+    #[test]
+    fn a_process_that_systemd_has_placed_gets_the_rest() {
+        let layout = Layout::detect().unwrap();
+        if layout.mode != Mode::Hybrid {
+            return;
+        }
+        let mut staged = Staged::new(&layout, "hybrid");
+        let joiner = staged.manager.joiner().unwrap();
+        assert!(joiner.clone_fd().is_none());
+        staged.manager.scope_request = None;
+        staged.manager.settle(staged.pid()).unwrap();
+        for line in staged.cgroups().lines() {
+            assert!(line.ends_with("hybrid.scope"), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_group_of_our_own_below_the_scope() {
+        let mut layout = Layout::detect().unwrap();
+        if layout.unified.is_none() {
+            return;
+        }
+        // The unified tree has no controllers to speak of, but is a version 2 tree.
+        layout.mode = Mode::V2;
+        layout.v1.clear();
+        let mut staged = Staged::new(&layout, "v2");
+        staged.manager.scope_request = None;
+        staged.manager.settle(staged.pid()).unwrap();
+        let own = staged.manager.paths()[""].clone();
+        assert_eq!(own, staged.scope.join(SUBGROUP));
+        assert!(
+            staged
+                .cgroups()
+                .lines()
+                .any(|l| l.ends_with("v2.scope/container"))
+        );
+        let pid = staged.child.id().cast_signed();
+        assert_eq!(staged.manager.procs(true).unwrap(), [pid]);
+    }
+
+    #[test]
+    fn the_process_waits_at_the_gate() {
+        let gate = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let request = ScopeRequest {
+            name: UnitName::parse(None, "c1", false).unwrap(),
+            id: "c1".into(),
+            extra: Vec::new(),
+            gate,
+        };
+        let joiner = request.joiner().unwrap();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            joiner.join_self(false).unwrap();
+            done.send(()).unwrap();
+        });
+        let soon = std::time::Duration::from_millis(50);
+        assert!(is_done.recv_timeout(soon).is_err());
+        rustix::io::write(&request.gate, &1_u64.to_ne_bytes()).unwrap();
+        is_done
+            .recv_timeout(std::time::Duration::from_secs(5))
+            .unwrap();
+        thread.join().unwrap();
     }
 }
