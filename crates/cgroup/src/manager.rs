@@ -1,7 +1,7 @@
 //! One container's control groups, whatever the machine's shape.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -348,8 +348,12 @@ impl Manager {
     /// All that failed; the rest is removed nonetheless.
     pub fn delete(&mut self) -> Result<()> {
         let mut errors: Vec<Error> = Vec::new();
-        if let Some(scope) = &self.scope {
-            errors.extend(scope.stop().err());
+        if let Some(scope) = &self.scope
+            && let Err(e) = scope.stop()
+            // A scope that has left no trace needs no systemd to stop it.
+            && self.scope_exists()
+        {
+            errors.push(e);
         }
         let mut dirs: Vec<&Dir> = self.v1.iter().map(|g| &g.dir).collect();
         dirs.extend(self.unified.iter().map(|t| &t.dir));
@@ -361,6 +365,16 @@ impl Manager {
             tree.dir.close();
         }
         Error::join(errors).map_or(Ok(()), Err)
+    }
+
+    /// Whether systemd's directory of the scope, or one of ours for it, is still there.
+    fn scope_exists(&self) -> bool {
+        let v1 = self.v1.iter().any(|g| g.dir.exists());
+        let unified = self.unified.as_ref().map(|t| t.dir.path());
+        v1 || unified.is_some_and(|own| match self.mode {
+            Mode::V2 => own.parent().is_some_and(Path::exists),
+            _ => own.exists(),
+        })
     }
 
     /// What a mount of type `cgroup` shows inside the container.

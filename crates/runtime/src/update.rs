@@ -35,7 +35,7 @@ pub fn update(
         group.update(schemas, &root)?;
     }
     if checked != Resources::default() {
-        let warnings = manager_of(container)?.apply(&checked)?;
+        let warnings = manager_of(container)?.update(&checked)?;
         warnings.iter().for_each(|w| warn(w));
     }
     Ok(())

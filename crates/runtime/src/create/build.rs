@@ -53,8 +53,14 @@ impl<'a> Building<'a> {
         // A rootless container may have had to go without some.
         self.container.record.cgroup = Some(self.prepared.manager.state());
         self.clone_init()?;
-        // The child makes its mounts meanwhile.
+        let pid = self.pid()?;
         let resources = &self.prepared.plan.cgroup.resources;
+        if self.prepared.manager.needs_scope() {
+            // The child waits for this before anything else.
+            self.prepared.manager.start_scope(pid, resources)?;
+            self.container.record.cgroup = Some(self.prepared.manager.state());
+        }
+        // The child makes its mounts meanwhile.
         let warnings = self.prepared.manager.apply(resources)?;
         warnings.iter().for_each(|w| warn(w));
         let console = self.attend(warn)?;

@@ -63,6 +63,9 @@ impl Prepared {
                 rootless: request.rootless,
                 ..cgroup::Policy::default()
             },
+            systemd: request.systemd_cgroup.then_some(cgroup::SystemdRequest {
+                annotations: Some(&plan.annotations),
+            }),
         })?;
         let id = request.id.clone();
         let mut record = Record::new(id.to_string(), &plan, bundle, ProcessId::own()?);
