@@ -13,7 +13,7 @@ use crate::root::StateRoot;
 use crate::spawn::Child;
 use crate::{Container, ContainerId, Error, Result, Warn, sweep};
 use build::Building;
-use prepare::Prepared;
+pub(crate) use prepare::Prepared;
 
 /// What `create` and `run` are asked for.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ pub fn create(root: &StateRoot, request: &Request, warn: Warn<'_>) -> Result<Cre
 }
 
 /// Takes the id. Where a killed `create` holds it, its remains are cleared away first.
-fn claim(root: &StateRoot, prepared: &Prepared, warn: Warn<'_>) -> Result<Container> {
+pub(crate) fn claim(root: &StateRoot, prepared: &Prepared, warn: Warn<'_>) -> Result<Container> {
     let (id, record) = (&prepared.id, &prepared.record);
     let dir = match root.add(id, record) {
         Err(Error::Exists(_)) if sweep::abandoned(root, id, warn)? => root.add(id, record)?,

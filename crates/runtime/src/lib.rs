@@ -44,6 +44,7 @@ pub mod receiver;
 pub mod seccomp_notify;
 
 // What is done to a living one.
+pub mod criu;
 pub mod events;
 pub mod exec;
 pub mod pause;

@@ -83,6 +83,7 @@ macro_rules! entries {
 }
 
 entries! {
+    checkpoint 1,
     create 1,
     delete 1,
     events 1,
@@ -93,6 +94,7 @@ entries! {
     pause 1,
     ps 1,
     recvtty 1,
+    restore 1,
     resume 1,
     run 1,
     spec 1,

@@ -1,8 +1,14 @@
 //! `hull restore`.
 
-use clap::Command;
+use clap::{ArgMatches, Command};
+use runtime::Result;
+use runtime::become_program::Descriptors;
+use runtime::create::{Request, Start};
+use runtime::criu::{RestoreRequest, restore};
 
-use crate::options::{command, id, path, switch, text, texts};
+use crate::Context;
+use crate::context::id as id_of;
+use crate::options::{command, given, given_path, id, is_on, path, switch, text, texts};
 
 /// The definition.
 #[must_use]
@@ -66,4 +72,39 @@ pub fn define() -> Command {
         "Security context of the restored mounts",
     ))
     .arg(id())
+}
+
+/// Restores it.
+///
+/// # Errors
+/// Those of [`restore`].
+pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    super::protect(Descriptors::default())?;
+    let root = context.make_root()?;
+    let request = RestoreRequest {
+        create: Request {
+            id: id_of(matches)?,
+            bundle: given_path(matches, "bundle").unwrap_or_else(|| ".".into()),
+            console_socket: given_path(matches, "console-socket"),
+            pidfd_socket: None,
+            pid_file: given_path(matches, "pid-file"),
+            no_pivot: is_on(matches, "no-pivot"),
+            no_new_keyring: false,
+            descriptors: Descriptors::default(),
+            systemd_cgroup: context.systemd_cgroup,
+            rootless: context.rootless,
+            notify_socket: None,
+            start: if is_on(matches, "detach") {
+                Start::Detached
+            } else {
+                Start::Attached
+            },
+        },
+        common: super::checkpoint::common(matches)?,
+        no_subreaper: is_on(matches, "no-subreaper"),
+        lsm_profile: given(matches, "lsm-profile").map(str::to_owned),
+        lsm_mount_context: given(matches, "lsm-mount-context").map(str::to_owned),
+    };
+    let code = restore(&root, &request, &mut |w| context.warn(w))?;
+    Ok(u8::try_from(code).unwrap_or(u8::MAX))
 }

@@ -19,7 +19,7 @@ use crate::{ContainerId, Doing as _, Error, ProcessId, Result, Warn, console, id
 
 /// Everything that is known before anything is made.
 #[derive(Debug)]
-pub(super) struct Prepared {
+pub(crate) struct Prepared {
     pub id: ContainerId,
     /// The bytes of `config.json`.
     pub config: Vec<u8>,

@@ -1,11 +1,14 @@
 //! criu as a child that serves one socket (`criu swrk`).
 
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags,
+    SocketType, recvmsg, send, socketpair,
 };
 use sys::Context as _;
 
@@ -25,19 +28,36 @@ pub(crate) struct Criu {
 }
 
 impl Criu {
-    /// Starts `criu` from PATH. It gets our standard streams, and `inherited` under their own
-    /// numbers.
+    /// Starts `criu` from PATH, to ask or to dump.
     ///
     /// # Errors
     /// There is no criu, or it cannot be executed.
-    pub(crate) fn start(inherited: &[BorrowedFd<'_>]) -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
+        let mut command = Command::new("criu");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self::start_as(command, &[])
+    }
+
+    /// Starts `criu` from PATH, to restore: what it restores gets our standard streams, and criu
+    /// itself also `inherited` under their own numbers.
+    ///
+    /// # Errors
+    /// There is no criu, or it cannot be executed.
+    pub(crate) fn start_for_restore(inherited: &[BorrowedFd<'_>]) -> Result<Self> {
+        Self::start_as(Command::new("criu"), inherited)
+    }
+
+    fn start_as(mut command: Command, inherited: &[BorrowedFd<'_>]) -> Result<Self> {
         let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
         let (ours, theirs) = socketpair(family, kind, SocketFlags::CLOEXEC, None)
             .context("socketpair", || "AF_UNIX, SOCK_SEQPACKET")?;
         let number = theirs.as_raw_fd().to_string();
         let _open = Inheritable::new(inherited.iter().copied())?;
         let _socket = Inheritable::new(std::iter::once(std::os::fd::AsFd::as_fd(&theirs)))?;
-        let child = Command::new("criu").args(["swrk", &number]).spawn();
+        let child = command.args(["swrk", &number]).spawn();
         Ok(Self {
             child: child.context("execve", || "\"criu\", looked for in PATH")?,
             socket: Some(ours),
@@ -55,10 +75,11 @@ impl Criu {
     /// criu went away, or said something that is no answer.
     pub(crate) fn ask(&self, kind: Kind, options: Option<&Options>) -> Result<Response> {
         self.send(&request(kind, options))?;
-        self.receive()
+        Ok(self.receive()?.0)
     }
 
-    /// A dump or restore: `notified` gets each notification and says whether to go on.
+    /// A dump or restore: `notified` gets each notification, with the descriptor that came along,
+    /// and decides whether criu goes on.
     ///
     /// # Errors
     /// criu's failure, in its words as far as it has some.
@@ -66,35 +87,18 @@ impl Criu {
         &self,
         kind: Kind,
         options: &Options,
-        mut notified: impl FnMut(&str, i32, &Self) -> Result<()>,
+        mut notified: impl FnMut(Notification) -> Result<()>,
     ) -> Result<Response> {
-        let mut response = self.ask(kind, Some(options))?;
-        while let Some((name, pid)) = response.notification.take() {
-            let handled = notified(&name, pid, self);
+        self.send(&request(kind, Some(options)))?;
+        loop {
+            let (mut response, fd) = self.receive()?;
+            let Some((name, pid)) = response.notification.take() else {
+                return finished(response);
+            };
+            let handled = notified(Notification { name, pid, fd });
             self.send(&acknowledgement(handled.is_ok()))?;
             handled?;
-            response = self.receive()?;
         }
-        if response.success {
-            return Ok(response);
-        }
-        let errno = Errno::from_raw_os_error(response.errno.abs());
-        let words = match (response.message, response.errno) {
-            (Some(words), _) => words,
-            (None, 0) => "no reason given".to_owned(),
-            (None, _) => sys::ErrnoText(errno).to_string(),
-        };
-        Err(Error::Criu(format!("criu failed: {words}")))
-    }
-
-    /// A descriptor that criu sends on its socket before a notification.
-    ///
-    /// # Errors
-    /// recvmsg(2)'s, or no descriptor came.
-    pub(crate) fn receive_fd(&self) -> Result<OwnedFd> {
-        let received = crate::console::receive_fd(self.socket()?)?;
-        let fd = received.map(|(_, fd)| fd);
-        fd.ok_or_else(|| Error::Criu("criu sent no terminal".to_owned()))
     }
 
     fn socket(&self) -> Result<&OwnedFd> {
@@ -109,20 +113,57 @@ impl Criu {
         Ok(())
     }
 
-    fn receive(&self) -> Result<Response> {
+    fn receive(&self) -> Result<(Response, Option<OwnedFd>)> {
         let socket = self.socket()?;
         let mut buffer = vec![0; LONGEST];
-        let (n, whole) = retry_on_intr(|| recv(socket, buffer.as_mut_slice(), RecvFlags::TRUNC))
-            .context("recv", || "criu")?;
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = retry_on_intr(|| {
+            let mut data = [IoSliceMut::new(&mut buffer)];
+            recvmsg(socket, &mut data, &mut control, RecvFlags::CMSG_CLOEXEC)
+        });
+        let n = received.context("recvmsg", || "criu")?.bytes;
+        let fds = control.drain().filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds.collect::<Vec<_>>()),
+            _ => None,
+        });
+        let fd = fds.flatten().next();
         if n == 0 {
             return Err(Error::Criu("criu ended without an answer".to_owned()));
         }
-        let response = buffer
-            .get(..n)
-            .filter(|_| whole == n)
-            .and_then(Response::decode);
-        response.ok_or_else(|| Error::Criu("criu gave an answer that cannot be read".to_owned()))
+        let response = buffer.get(..n).and_then(Response::decode);
+        let response = response
+            .ok_or_else(|| Error::Criu("criu gave an answer that cannot be read".to_owned()))?;
+        Ok((response, fd))
     }
+}
+
+/// What criu says on its way.
+#[derive(Debug)]
+pub(crate) struct Notification {
+    /// `post-restore`, `orphan-pts-master`, …
+    pub(crate) name: String,
+    /// The first process, where it is about one.
+    pub(crate) pid: i32,
+    /// A terminal's master.
+    pub(crate) fd: Option<OwnedFd>,
+}
+
+fn finished(response: Response) -> Result<Response> {
+    if response.success {
+        return Ok(response);
+    }
+    // criu's own numbers are errnos, or nothing.
+    let errno = response
+        .errno
+        .checked_abs()
+        .filter(|n| (1..4096).contains(n));
+    let words = match (response.message, errno) {
+        (Some(words), _) => words,
+        (None, Some(n)) => sys::ErrnoText(Errno::from_raw_os_error(n)).to_string(),
+        (None, None) => "no reason given".to_owned(),
+    };
+    Err(Error::Criu(format!("criu failed: {words}")))
 }
 
 impl Drop for Criu {
@@ -162,7 +203,7 @@ mod tests {
 
     #[test]
     fn criu_tells_its_version() {
-        let criu = Criu::start(&[]).unwrap();
+        let criu = Criu::start().unwrap();
         let response = criu.ask(Kind::Version, None).unwrap();
         assert!(response.success);
         let [major, minor, _] = response.version.unwrap();
@@ -171,16 +212,14 @@ mod tests {
 
     #[test]
     fn a_dump_that_cannot_be_is_an_error_in_a_line() {
-        let criu = Criu::start(&[]).unwrap();
+        let criu = Criu::start().unwrap();
         // No process has this pid, and no directory is given.
         let options = Options {
             pid: i32::MAX,
             log_file: "dump.log",
             ..Options::default()
         };
-        let e = criu
-            .run(Kind::Dump, &options, |_, _, _| Ok(()))
-            .unwrap_err();
+        let e = criu.run(Kind::Dump, &options, |_| Ok(())).unwrap_err();
         let text = e.to_string();
         assert!(text.starts_with("criu ") && !text.contains('\n'), "{text}");
     }

@@ -162,8 +162,10 @@ fn acknowledged(body: &[u8], what: &str, answer: Vec<Message>) -> Result<Vec<Mes
     match i32_at(body, 0) {
         Some(0) => Ok(answer),
         code => {
-            let errno = code.and_then(i32::checked_neg).unwrap_or(0);
-            Err(sys::Error::new("rtnetlink", what, Errno::from_raw_os_error(errno)).into())
+            let number = code.and_then(i32::checked_neg);
+            let number = number.filter(|n| (1..4096).contains(n));
+            let errno = number.map_or(Errno::IO, Errno::from_raw_os_error);
+            Err(sys::Error::new("rtnetlink", what, errno).into())
         }
     }
 }

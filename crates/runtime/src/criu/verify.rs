@@ -1,0 +1,221 @@
+//! Measuring restored processes against the configuration.
+//!
+//! An image can come from anywhere, and what is in it becomes processes with the rights of whoever
+//! restores them. criu brings back what it was given: capabilities, filters, mounts. So before
+//! what was restored may run, it is compared with what the configuration would have allowed it
+//! (the class of CVE-2024-8676).
+
+use std::path::{Path, PathBuf};
+
+use spec::Plan;
+use spec::plan::{CapabilitySets, MountKind, NamespaceKind};
+use sys::Context as _;
+
+use crate::{Error, Result};
+
+/// Bit of CAP_SYS_ADMIN: a container that has it may have made mounts of its own.
+const SYS_ADMIN: u64 = 1 << 21;
+
+/// Refuses processes that have more than `plan` gives.
+///
+/// # Errors
+/// The first process and what it has too much of.
+pub(super) fn verify(plan: &Plan, pids: &[i32]) -> Result<()> {
+    for &pid in pids {
+        let status = read(pid, "status")?;
+        let found = excess_of_rights(plan, &status)
+            .or_else(|| foreign_namespace(plan, pid))
+            .or_else(|| {
+                read(pid, "mountinfo")
+                    .ok()
+                    .and_then(|t| foreign_mount(plan, &t))
+            });
+        if let Some(what) = found {
+            let text = format!(
+                "the image holds a process (pid {pid}) that {what}, which the configuration does not allow"
+            );
+            return Err(Error::Criu(text));
+        }
+    }
+    Ok(())
+}
+
+fn read(pid: i32, file: &str) -> Result<String> {
+    let path = format!("/proc/{pid}/{file}");
+    Ok(std::fs::read_to_string(&path).context("read", || path)?)
+}
+
+/// proc_pid_status(5): capabilities, no_new_privs, seccomp.
+fn excess_of_rights(plan: &Plan, status: &str) -> Option<String> {
+    let process = plan.process.as_ref();
+    let sets = process.and_then(|p| p.capabilities).unwrap_or_default();
+    let CapabilitySets {
+        bounding,
+        effective,
+        inheritable,
+        permitted,
+        ambient,
+    } = sets;
+    // What a program with file capabilities gains is inside the bounding set.
+    let usable = bounding | permitted;
+    let limits = [
+        ("CapBnd:", bounding),
+        ("CapPrm:", usable),
+        ("CapEff:", usable | effective),
+        ("CapInh:", inheritable),
+        ("CapAmb:", ambient),
+    ];
+    for (name, limit) in limits {
+        let has = u64::from_str_radix(field(status, name)?, 16).ok()?;
+        if has & !limit != 0 {
+            let names = crate::identity::cap_names(has & !limit).join(", ");
+            return Some(format!("has {names} ({})", name.trim_end_matches(':')));
+        }
+    }
+    let no_new_privileges = process.is_some_and(|p| p.no_new_privileges);
+    if no_new_privileges && field(status, "NoNewPrivs:")? != "1" {
+        return Some("can gain privileges".to_owned());
+    }
+    // 2 is SECCOMP_MODE_FILTER.
+    if plan.seccomp.is_some() && field(status, "Seccomp:")? != "2" {
+        return Some("has no system-call filter".to_owned());
+    }
+    None
+}
+
+fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    Some(line.trim())
+}
+
+/// A namespace of the runtime's own where the configuration wants another.
+fn foreign_namespace(plan: &Plan, pid: i32) -> Option<String> {
+    NamespaceKind::ALL.into_iter().find_map(|kind| {
+        let link = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{}", kind.proc_name()));
+        let shared = link("self").ok()? == link(&pid.to_string()).ok()?;
+        let wanted = !plan.namespaces.is_inherited(kind);
+        (wanted && shared).then(|| format!("is in the {} namespace of the host", kind.oci_name()))
+    })
+}
+
+/// A mount that no line of the configuration accounts for.
+fn foreign_mount(plan: &Plan, mountinfo: &str) -> Option<String> {
+    let sets = plan.process.as_ref().and_then(|p| p.capabilities);
+    if sets.is_some_and(|s| (s.bounding | s.permitted) & SYS_ADMIN != 0) {
+        return None;
+    }
+    // proc_pid_mountinfo(5): the mount point is field 5, with octal escapes.
+    let places = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    places
+        .map(|place| PathBuf::from(unescape(place)))
+        .find(|place| !is_accounted_for(plan, place))
+        .map(|place| format!("sees a mount on {}", place.display()))
+}
+
+fn is_accounted_for(plan: &Plan, place: &Path) -> bool {
+    const OWN: [&str; 3] = ["/", "/dev/console", "/dev/ptmx"];
+    let own = OWN.iter().any(|path| place == Path::new(path));
+    let hidden = plan.masked_paths.iter().chain(&plan.readonly_paths);
+    let nodes = plan.devices.iter().map(|device| &device.path);
+    own || hidden.chain(nodes).any(|path| path == place)
+        || plan.mounts.iter().any(|mount| match &mount.kind {
+            MountKind::Bind {
+                recursive: true, ..
+            }
+            | MountKind::Cgroup => place.starts_with(&mount.destination),
+            _ => place == mount.destination,
+        })
+}
+
+fn unescape(field: &str) -> String {
+    let mut out = String::new();
+    let mut rest = field;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        out.push_str(plain);
+        let code = escaped.get(..3).and_then(|d| u8::from_str_radix(d, 8).ok());
+        if let Some(code) = code {
+            out.push(char::from(code));
+            rest = escaped.get(3..).unwrap_or_default();
+        } else {
+            out.push('\\');
+            rest = escaped;
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut spec::oci::Spec)) -> Plan {
+        let mut spec = spec::default_spec(false);
+        change(&mut spec);
+        Plan::new(&spec, Path::new("/b")).unwrap().0
+    }
+
+    fn status(permitted: u64, no_new_privs: u8, seccomp: u8) -> String {
+        format!(
+            "CapInh:\t0\nCapPrm:\t{permitted:016x}\nCapEff:\t0\nCapBnd:\t20000420\nCapAmb:\t0\nNoNewPrivs:\t{no_new_privs}\nSeccomp:\t{seccomp}\n"
+        )
+    }
+
+    #[test]
+    fn rights_beyond_the_configuration() {
+        let plain = plan(|_| {});
+        assert_eq!(excess_of_rights(&plain, &status(0x2000_0420, 1, 0)), None);
+        assert_eq!(
+            excess_of_rights(&plain, &status(1 << 21, 1, 0)).unwrap(),
+            "has CAP_SYS_ADMIN (CapPrm)"
+        );
+        assert_eq!(
+            excess_of_rights(&plain, &status(0, 0, 0)).unwrap(),
+            "can gain privileges"
+        );
+        let filtered = plan(|spec| {
+            let seccomp = spec::oci::Seccomp {
+                default_action: "SCMP_ACT_ALLOW".into(),
+                ..Default::default()
+            };
+            spec.linux.as_mut().unwrap().seccomp = Some(seccomp);
+        });
+        assert_eq!(
+            excess_of_rights(&filtered, &status(0, 1, 0)).unwrap(),
+            "has no system-call filter"
+        );
+        assert_eq!(excess_of_rights(&filtered, &status(0, 1, 2)), None);
+    }
+
+    #[test]
+    fn mounts_that_nothing_accounts_for() {
+        let plain = plan(|_| {});
+        let line = |place: &str| format!("41 23 0:35 / {place} rw - tmpfs tmpfs rw\n");
+        let good: String = [
+            "/",
+            "/proc",
+            "/dev",
+            "/dev/pts",
+            "/proc/kcore",
+            "/proc/bus",
+            "/sys/fs/cgroup/memory",
+        ]
+        .into_iter()
+        .map(line)
+        .collect();
+        assert_eq!(foreign_mount(&plain, &good), None);
+        for bad in ["/host", "/proc/x", "/dev/pts/0", "/etc\\040passwd"] {
+            let text = foreign_mount(&plain, &(good.clone() + &line(bad))).unwrap();
+            assert_eq!(text, format!("sees a mount on {}", unescape(bad)));
+        }
+    }
+
+    #[test]
+    fn the_test_itself_is_no_container() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let text = verify(&plan(|_| {}), &[own]).unwrap_err().to_string();
+        assert!(
+            text.contains("which the configuration does not allow"),
+            "{text}"
+        );
+    }
+}
