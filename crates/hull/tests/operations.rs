@@ -202,3 +202,16 @@ fn events_come_in_lines_and_end_with_the_container() {
         "{output:?}"
     );
 }
+
+#[test]
+fn a_state_directory_without_a_record_can_be_deleted() {
+    let c = Bundle::new("norecord", |_| {});
+    std::fs::create_dir_all(c.file("state").join(&c.id)).unwrap();
+    let output = c.on(&["state"], &[]);
+    assert!(output.stderr.contains("does not exist"), "{output:?}");
+    assert_eq!(c.hull(&["list", "-q"]).ok(), "");
+    c.on(&["delete", "-f"], &[]).ok();
+    assert!(!c.file("state").join(&c.id).exists());
+    std::fs::create_dir_all(c.file("state").join(&c.id)).unwrap();
+    c.hull(&["run", "-d", "-b", c.path(), &c.id]).ok();
+}

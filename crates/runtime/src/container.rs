@@ -4,6 +4,7 @@ use std::fmt;
 
 use cgroup::Manager;
 use spec::oci;
+use sys::Errno;
 
 use crate::record::Record;
 use crate::root::{ContainerDir, StateRoot};
@@ -60,7 +61,13 @@ impl Container {
     pub fn open(root: &StateRoot, id: &ContainerId) -> Result<Self> {
         let dir = root.container(id)?;
         let dir = dir.ok_or_else(|| Error::NotFound(id.to_string()))?;
-        let record = dir.record()?;
+        let record = match dir.record() {
+            // It goes last: there is no container any more.
+            Err(Error::Sys(e)) if e.errno == Errno::NOENT => {
+                return Err(Error::NotFound(id.to_string()));
+            }
+            other => other?,
+        };
         let id = id.clone();
         Ok(Self { id, dir, record })
     }

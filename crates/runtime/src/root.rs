@@ -179,6 +179,21 @@ impl StateRoot {
         Ok(found)
     }
 
+    /// Removes the directory of a container that has no record any more: what a killed `delete`
+    /// left. One that is gone is no error.
+    ///
+    /// # Errors
+    /// rmdir(2)'s, as for one that is not empty.
+    pub(crate) fn remove_empty(&self, name: &str) -> Result<()> {
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(e) => {
+                let args = self.path.join(name).display().to_string();
+                Err(sys::Error::new("rmdir", args, e).into())
+            }
+        }
+    }
+
     /// Removes a stillborn directory.
     ///
     /// # Errors
@@ -329,14 +344,24 @@ impl ContainerDir {
         for entry in Dir::read_from(&self.dir).context("getdents64", args)? {
             let entry = entry.context("getdents64", args)?;
             let file = entry.file_name().to_string_lossy();
-            if file != "." && file != ".." {
-                self.unlink(&file)?;
+            if file != "." && file != ".." && file != RECORD {
+                self.remove_entry(&file)?;
             }
         }
-        match rustix::fs::unlinkat(&root.dir, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(e) => Err(sys::Error::new("rmdir", args(), e).into()),
+        // Last: until now another try could still find out what there was.
+        self.unlink(RECORD)?;
+        root.remove_empty(name)
+    }
+
+    /// Removes a file or an empty directory.
+    fn remove_entry(&self, name: &str) -> Result<()> {
+        match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => return Ok(()),
+            Err(Errno::ISDIR) => {}
+            Err(e) => return Err(self.error("unlinkat", name, e)),
         }
+        rustix::fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR)
+            .map_err(|e| self.error("rmdir", name, e))
     }
 
     fn error(&self, call: &'static str, name: &str, errno: Errno) -> Error {

@@ -23,6 +23,7 @@ use sys::{Context as _, Errno};
 pub use checkpoint::{Request as CheckpointRequest, checkpoint};
 pub use message::{CgroupsMode, Switches};
 pub use restore::{Request as RestoreRequest, restore};
+pub use verify::verify;
 
 use message::{Kind, Options};
 use swrk::Criu;

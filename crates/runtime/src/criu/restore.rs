@@ -164,7 +164,7 @@ impl Restoring<'_> {
                 if !pids.contains(&pid) {
                     pids.push(pid);
                 }
-                verify::verify(&self.prepared.plan, &pids)
+                verify(&self.prepared.plan, &pids)
             }
             "orphan-pts-master" => {
                 let missing = || Error::Criu("criu sent no terminal".to_owned());

@@ -20,7 +20,7 @@ const SYS_ADMIN: u64 = 1 << 21;
 ///
 /// # Errors
 /// The first process and what it has too much of.
-pub(super) fn verify(plan: &Plan, pids: &[i32]) -> Result<()> {
+pub fn verify(plan: &Plan, pids: &[i32]) -> Result<()> {
     for &pid in pids {
         let status = read(pid, "status")?;
         let found = excess_of_rights(plan, &status)
