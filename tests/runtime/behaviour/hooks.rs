@@ -276,7 +276,11 @@ fn arguments_and_environment_are_the_hooks_own() {
 fn the_path_of_start_container_is_in_the_container() {
     case(|t| {
         let file = t.rootfs().join("bin/hook");
-        std::fs::write(&file, "#!/bin/sh\necho inside >/data/hooks\n").expect("write");
+        std::fs::write(
+            &file,
+            "#!/bin/sh\necho inside >/data/hooks; cat >/dev/null\n",
+        )
+        .expect("write");
         rustix::fs::chmod(&file, rustix::fs::Mode::from_raw_mode(0o755)).expect("chmod");
         let hooks = json!({"startContainer": [{"path": "/bin/hook"}]});
         let _ = t.run(|c| c["hooks"] = hooks).ok();

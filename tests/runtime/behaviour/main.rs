@@ -1,6 +1,11 @@
 //! How an OCI runtime behaves: one module a topic.
 
+mod bad_input;
+mod cgroups;
+mod crash;
 mod devices;
+mod documents;
+mod events;
 mod exec;
 mod filesystem;
 mod hooks;
@@ -9,10 +14,13 @@ mod identity;
 mod kill;
 mod lifecycle;
 mod listing;
+mod logging;
 mod mounts;
 mod mounts_recursive;
 mod namespaces;
+mod network_devices;
 mod passing;
+mod pause;
 mod process;
 mod propagation;
 mod run;
@@ -21,4 +29,5 @@ mod seccomp;
 mod seccomp_notify;
 mod sysctl;
 mod terminal;
+mod update;
 mod user_namespaces;

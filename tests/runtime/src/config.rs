@@ -166,7 +166,15 @@ pub fn caps(c: &mut Value, names: &[&str]) {
 /// not.
 pub fn hook(c: &mut Value, moment: &str, script: &str) {
     let script = format!("{script}\ncode=$?; cat >/dev/null; exit $code");
-    let env = json!(["PATH=/usr/sbin:/usr/bin:/sbin:/bin"]);
+    // The mark too, so that a hook that outlives its runtime is found.
+    let marked = |v: &&Value| v.as_str().is_some_and(|v| v.starts_with(MARK));
+    let env = c["process"]["env"]
+        .as_array()
+        .and_then(|e| e.iter().find(marked));
+    let env = json!([
+        "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+        env.cloned().unwrap_or_default()
+    ]);
     let entry = json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": env});
     push(&mut c["hooks"][moment], entry);
 }
