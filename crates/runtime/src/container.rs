@@ -8,7 +8,7 @@ use sys::Errno;
 
 use crate::record::Record;
 use crate::root::{ContainerDir, StateRoot};
-use crate::{ContainerId, Error, ProcessId, Result};
+use crate::{ContainerId, Doing as _, Error, ProcessId, Result};
 
 /// Name of the copy of `config.json`.
 pub const CONFIG: &str = "config.json";
@@ -128,10 +128,8 @@ impl Container {
     /// The copy cannot be read.
     pub fn config(&self) -> Result<oci::Spec> {
         let bytes = self.dir.read(CONFIG)?;
-        serde_json::from_slice(&bytes).map_err(|source| Error::Json {
-            what: self.dir.path().join(CONFIG).display().to_string(),
-            source,
-        })
+        // By the one reader of configurations: a second one would be as large again.
+        spec::parse_config(&bytes).doing(|| self.dir.path().join(CONFIG).display().to_string())
     }
 
     /// The document that hooks and seccomp listeners get.
