@@ -124,13 +124,17 @@ impl Connection {
 
     /// EXTERNAL without a name: the socket's credentials say who we are. In a user namespace
     /// that is somebody else than we think, and only the kernel's word counts.
+    ///
+    /// All our lines go out at once, as systemd's own clients do it. Its server, when it reads
+    /// `BEGIN` and the first message in one piece, forgets the message until more arrives (seen
+    /// with systemd 252); when the answer has come, `BEGIN` has been read.
     fn authenticate(&mut self) -> Result<()> {
-        self.write(b"\0AUTH EXTERNAL\r\nDATA\r\n")?;
+        self.write(b"\0AUTH EXTERNAL\r\nDATA\r\nBEGIN\r\n")?;
         for _ in 0..3 {
             let line = self.read_line()?;
             match line.split(' ').next() {
                 Some("DATA") => {}
-                Some("OK") => return self.write(b"BEGIN\r\n"),
+                Some("OK") => return Ok(()),
                 _ => {
                     return Err(Error::Bus {
                         operation: "authenticate to systemd".into(),

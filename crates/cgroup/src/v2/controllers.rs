@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::dir::Dir;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const CONTROLLERS: &str = "cgroup.controllers";
 const SUBTREE: &str = "cgroup.subtree_control";
@@ -21,21 +21,47 @@ pub(crate) fn enable_all(mountpoint: &Path, leaf: &Path) -> Result<()> {
 
 /// Makes some controllers available in `leaf`, as far as the kernel lets us.
 pub(crate) fn enable(mountpoint: &Path, leaf: &Path, names: &[&str]) {
-    if names.is_empty() {
-        return;
-    }
-    let words: Vec<String> = names.iter().map(|n| format!("+{n}")).collect();
     for dir in ancestors(mountpoint, leaf) {
         let dir = Dir::new(dir);
-        if dir.write(SUBTREE, &words.join(" ")).is_ok() {
+        if hand_down(&dir, names).is_ok() {
             continue;
         }
         // The write is all or nothing: one controller that cannot go further must not keep the
         // others back.
-        for word in &words {
-            let _ = dir.write(SUBTREE, word);
+        for &name in names {
+            let _ = hand_down(&dir, &[name]);
         }
     }
+}
+
+/// Hands controllers down to the children of one group, unless that is done already.
+fn hand_down(dir: &Dir, names: &[&str]) -> Result<()> {
+    let present = dir.read(SUBTREE)?;
+    let present: Vec<&str> = present.split_ascii_whitespace().collect();
+    let words: Vec<String> = names
+        .iter()
+        .filter(|n| !present.contains(n))
+        .map(|n| format!("+{n}"))
+        .collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    // The kernel refuses most controllers where processes are, but would take those that can
+    // work on threads, and make the children unfit for processes (cgroups(7), threaded mode).
+    if is_inner(dir) && !dir.read("cgroup.procs")?.is_empty() {
+        return Err(Error::value(
+            format!("{:?}", dir.path().join(SUBTREE)),
+            words.join(" "),
+            "the cgroup has processes of its own",
+        ));
+    }
+    Ok(dir.write(SUBTREE, &words.join(" "))?)
+}
+
+/// Whether this is not the top of the whole tree, to which the rules about processes do not
+/// apply. Only the top has no type.
+fn is_inner(dir: &Dir) -> bool {
+    dir.has("cgroup.type")
 }
 
 /// Whether the tree has a controller at all.
@@ -63,16 +89,9 @@ pub(crate) fn why_missing(mountpoint: &Path, leaf: &Path, name: &str) -> String 
         if !has(&dir, CONTROLLERS, name) {
             return format!("not in {:?}", path.join(CONTROLLERS));
         }
-        if has(&dir, SUBTREE, name) {
-            continue;
+        if let Err(e) = hand_down(&dir, &[name]) {
+            return e.to_string();
         }
-        return match dir.write(SUBTREE, &format!("+{name}")) {
-            Err(e) if e.errno == sys::Errno::BUSY => {
-                format!("{e} (the cgroup has processes of its own)")
-            }
-            Err(e) => e.to_string(),
-            Ok(()) => continue,
-        };
     }
     format!("{leaf:?} lacks its files")
 }
