@@ -84,9 +84,8 @@ fn limits_reach_the_files() {
     let r = resources(
         r#"{"memory":{"limit":104857600,"swap":209715200,"reservation":52428800,"swappiness":10,
             "disableOOMKiller":true,"kernel":1,"kernelTCP":1},
-            "cpu":{"shares":512,"quota":50000,"period":200000,"burst":10000,"cpus":"0","mems":"0"},
-            "pids":{"limit":17},
-            "blockIO":{"weight":300}}"#,
+            "cpu":{"shares":512,"quota":50000,"period":200000,"burst":10000},
+            "pids":{"limit":17}}"#,
     );
     let warnings = f.manager.apply(&r).unwrap();
     assert!(warnings.is_empty(), "{warnings:?}");
@@ -99,8 +98,6 @@ fn limits_reach_the_files() {
         ("cpu", "cpu.cfs_quota_us", "50000"),
         ("cpu", "cpu.cfs_period_us", "200000"),
         ("cpu", "cpu.cfs_burst_us", "10000"),
-        ("cpuset", "cpuset.cpus", "0"),
-        ("cpuset", "cpuset.mems", "0"),
         ("pids", "pids.max", "17"),
     ] {
         assert_eq!(f.read(controller, file), want, "{file}");
@@ -111,8 +108,34 @@ fn limits_reach_the_files() {
     );
     let weight = f.dir("blkio").join("blkio.bfq.weight");
     if weight.exists() {
+        let r = resources(r#"{"blockIO":{"weight":300}}"#);
+        f.manager.apply(&r).unwrap();
         assert_eq!(read(&weight).trim_start_matches("default "), "300");
     }
+}
+
+#[test]
+fn placement_reaches_the_files() {
+    if !v1_here() {
+        return;
+    }
+    let f = Fixture::new();
+    let placement = resources(r#"{"cpu":{"cpus":"0","mems":"0"}}"#);
+    if !f.manager.paths().contains_key("cpuset") {
+        let e = f.manager.apply(&placement).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Invalid);
+        return;
+    }
+    // The parent's, at first.
+    assert!(!f.read("cpuset", "cpuset.cpus").is_empty());
+    f.manager.apply(&placement).unwrap();
+    assert_eq!(f.read("cpuset", "cpuset.cpus"), "0");
+    assert_eq!(f.read("cpuset", "cpuset.mems"), "0");
+    let e = f
+        .manager
+        .apply(&resources(r#"{"cpu":{"cpus":"999999"}}"#))
+        .unwrap_err();
+    assert!(e.to_string().contains("cpuset.cpus"), "{e}");
 }
 
 #[test]
@@ -202,10 +225,9 @@ fn refused_values_say_which() {
             r#"{"hugepageLimits":[{"pageSize":"x","limit":1}]}"#,
             "hugepageLimits",
         ),
-        (r#"{"cpu":{"cpus":"999999"}}"#, "cpuset.cpus"),
         (
-            r#"{"network":{"classID":7}}"#,
-            "network.classID: controller net_cls is not available",
+            r#"{"rdma":{"x":{"hcaHandles":1}}}"#,
+            "rdma: controller rdma is not available",
         ),
         (r#"{"unified":{"a/b":"1"}}"#, "unified \"a/b\""),
         (
@@ -224,13 +246,13 @@ fn a_missing_controller_can_be_tolerated() {
     if !v1_here() {
         return;
     }
-    let json = r#"{"network":{"classID":7},"pids":{"limit":0}}"#;
+    let json = r#"{"rdma":{"x":{"hcaHandles":1}},"pids":{"limit":0}}"#;
     let mut f = Fixture::named(Policy {
-        tolerate: vec!["net_cls".into()],
+        tolerate: vec!["rdma".into()],
         ..Policy::default()
     });
     f.manager.create().unwrap();
-    if f.manager.paths().contains_key("net_cls") {
+    if f.manager.paths().contains_key("rdma") {
         return;
     }
     let warnings = f.manager.apply(&resources(json)).unwrap();
@@ -361,7 +383,7 @@ fn delete_takes_what_the_container_made_below() {
     let mut f = Fixture::new();
     for dir in f.manager.paths().values() {
         std::fs::create_dir_all(dir.join("a/b")).unwrap();
-        std::fs::create_dir(dir.join("c")).unwrap();
+        std::fs::create_dir_all(dir.join("c")).unwrap();
     }
     // A process in one of them keeps it, and only it.
     let child = std::process::Command::new("sleep").arg("100").spawn();
@@ -428,6 +450,7 @@ fn same_shape(want: &serde_json::Value, got: &serde_json::Value, at: &str) {
             for (key, value) in want {
                 match got.get(key) {
                     Some(got) => same_shape(value, got, &format!("{at}.{key}")),
+                    None if value.is_null() => {}
                     None => assert!(may_lack.contains(&key.as_str()), "{at}.{key} is missing"),
                 }
             }
@@ -451,7 +474,11 @@ fn statistics_have_runcs_shape() {
     }
     let f = Fixture::new();
     let _child = f.sleeper();
-    let want = serde_json::from_str(RUNC).unwrap();
+    let mut want: serde_json::Value = serde_json::from_str(RUNC).unwrap();
+    if !f.manager.paths().contains_key("cpuset") {
+        want["cpuset"]["cpus"].take();
+        want["cpuset"]["mems"].take();
+    }
     let got = serde_json::to_value(f.manager.stats().unwrap()).unwrap();
     same_shape(&want, &got, "");
     assert_eq!(got["pids"]["current"], 1);
