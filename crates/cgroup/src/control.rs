@@ -85,7 +85,11 @@ impl Manager {
     pub fn kill(&self) -> Result<()> {
         let unified = self.unified.as_ref().map(|t| v2::freezer::kill(&t.dir));
         if unified.transpose()? == Some(true) {
-            return Ok(());
+            // Who is held by the other freezer dies only when it lets go.
+            return match v1::find(&self.v1, "freezer") {
+                Some(dir) if v1::freezer::is_frozen(dir)? => v1::freezer::thaw(dir),
+                _ => Ok(()),
+            };
         }
         // Frozen processes cannot fork: one pass gets all. Version 1 delivers after the thaw.
         let frozen = match v1::find(&self.v1, "freezer") {

@@ -314,6 +314,8 @@ fn freeze_and_thaw_and_kill() {
     assert!(f.manager.is_frozen().unwrap());
     f.manager.thaw().unwrap();
     assert!(!f.manager.is_frozen().unwrap());
+    // Killed while the other freezer holds it.
+    std::fs::write(f.dir("freezer").join("freezer.state"), "FROZEN").unwrap();
     f.manager.kill().unwrap();
     assert!(child.ends());
 }

@@ -15,7 +15,7 @@ use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::policy::Judge;
 
-const NO_HIERARCHY: &str = "no cgroup v1 hierarchy has it";
+const NO_GROUP: &str = "no control group of the container has it";
 
 /// Applies all resources; `unified` is not this module's.
 pub(crate) fn apply(groups: &[Group], judge: &mut Judge<'_>, r: &Resources) -> Result<()> {
@@ -68,9 +68,7 @@ fn need<'a>(
 ) -> Result<Option<&'a Dir>> {
     match find(groups, controller) {
         Some(dir) => Ok(Some(dir)),
-        None => judge
-            .missing(limit, controller, NO_HIERARCHY)
-            .map(|()| None),
+        None => judge.missing(limit, controller, NO_GROUP).map(|()| None),
     }
 }
 
