@@ -51,12 +51,19 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Looks at this machine: one statfs(2), and two files of /proc.
+    /// Looks at this machine.
+    ///
+    /// /proc/self/cgroup tells which hierarchies there are, and file-hierarchy(7) where they are
+    /// mounted. Where that is so, /proc/self/mountinfo is not read: it has a line for every
+    /// mount of every container of the machine.
     ///
     /// # Errors
     /// No control-group file system is mounted, or /proc cannot be read.
     pub fn detect() -> Result<Self> {
         let own = read_file(Path::new("/proc/self/cgroup"))?;
+        if let Some(layout) = Self::conventional(&own, whole_tree_at) {
+            return Ok(layout);
+        }
         let mounts = read_file(Path::new("/proc/self/mountinfo"))?;
         let layout = Self::parse(&mounts, &own, is_cgroup2(Path::new(MOUNT_ROOT)));
         layout.ok_or_else(|| Error::Unavailable {
@@ -64,7 +71,60 @@ impl Layout {
         })
     }
 
-    /// The pure part of [`Layout::detect`]: texts of /proc/self/mountinfo and /proc/self/cgroup,
+    /// The layout of the text of /proc/self/cgroup, if each hierarchy is mounted whole in its
+    /// usual place. `tree_at` tells the version of a hierarchy whose top is a directory.
+    fn conventional(own: &str, tree_at: impl Fn(&Path) -> Option<Version>) -> Option<Self> {
+        let hierarchy = |controllers: &str, path: &str, mountpoint: PathBuf| Hierarchy {
+            controllers: match controllers {
+                "" => Vec::new(),
+                some => some.split(',').map(str::to_owned).collect(),
+            },
+            mountpoint,
+            root: "/".to_owned(),
+            own: path.to_owned(),
+        };
+        let top = Path::new(MOUNT_ROOT);
+        if tree_at(top) == Some(Version::Two) {
+            let (_, path) = own
+                .lines()
+                .filter_map(own_line)
+                .find(|(c, _)| c.is_empty())?;
+            return Some(Self {
+                mode: Mode::V2,
+                v1: Vec::new(),
+                unified: Some(hierarchy("", path, top.to_owned())),
+            });
+        }
+        let mut v1 = Vec::new();
+        let mut unified = None;
+        for line in own.lines() {
+            let (controllers, path) = own_line(line)?;
+            let (name, version) = match controllers {
+                "" => ("unified", Version::Two),
+                c => (c.strip_prefix("name=").unwrap_or(c), Version::One),
+            };
+            let mountpoint = top.join(name);
+            if tree_at(&mountpoint) != Some(version) {
+                return None;
+            }
+            let found = hierarchy(controllers, path, mountpoint);
+            match version {
+                Version::One => v1.push(found),
+                Version::Two => unified = Some(found),
+            }
+        }
+        // Without one of them the machine is not of the usual hybrid kind.
+        if v1.is_empty() || unified.is_none() {
+            return None;
+        }
+        Some(Self {
+            mode: Mode::Hybrid,
+            v1,
+            unified,
+        })
+    }
+
+    /// The layout by texts of /proc/self/mountinfo and /proc/self/cgroup,
     /// and whether /sys/fs/cgroup is a version 2 tree. Lines it does not understand are skipped.
     #[must_use]
     pub fn parse(mountinfo: &str, own: &str, root_is_v2: bool) -> Option<Self> {
@@ -109,6 +169,28 @@ impl Hierarchy {
 #[must_use]
 pub fn is_cgroup2(path: &Path) -> bool {
     statfs(path).is_ok_and(|s| s.f_type == CGROUP2_MAGIC)
+}
+
+/// Versions of the interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Version {
+    One,
+    Two,
+}
+
+/// CGROUP_SUPER_MAGIC of linux/magic.h.
+const CGROUP1_MAGIC: rustix::fs::FsWord = 0x0027_e0eb;
+
+/// Whether the top of a whole hierarchy is at a path, and of which version. The top's inode
+/// number is 1 (fs/kernfs/dir.c, `kernfs_create_root`); a mount of a part of the tree, or one
+/// made in a cgroup namespace, shows another.
+fn whole_tree_at(path: &Path) -> Option<Version> {
+    let version = match statfs(path).ok()?.f_type {
+        CGROUP1_MAGIC => Version::One,
+        CGROUP2_MAGIC => Version::Two,
+        _ => return None,
+    };
+    (rustix::fs::stat(path).ok()?.st_ino == 1).then_some(version)
 }
 
 /// `own` relative to the mount's root. A process outside of what is mounted (a container given
@@ -279,8 +361,42 @@ garbage
     }
 
     #[test]
-    fn this_machine_has_one() {
+    fn the_usual_places() {
+        let tree = |path: &Path| match path.to_str()? {
+            "/sys/fs/cgroup/unified" => Some(Version::Two),
+            "/sys/fs/cgroup" | "/sys/fs/cgroup/pids" => None,
+            _ => Some(Version::One),
+        };
+        // The same as by the mounts.
+        let short = Layout::conventional(OWN, tree).unwrap();
+        assert_eq!(Some(short), Layout::parse(HYBRID, OWN, false));
+        // A hierarchy that is elsewhere, and no unified tree.
+        assert_eq!(
+            Layout::conventional(&format!("9:pids:/\n{OWN}"), tree),
+            None
+        );
+        assert_eq!(Layout::conventional("4:memory:/\n", tree), None);
+        let v2 = |_: &Path| Some(Version::Two);
+        let short = Layout::conventional("1:name=x:/\n0::/a\n", v2).unwrap();
+        assert_eq!((short.mode, short.v1.len()), (Mode::V2, 0));
+        assert_eq!(
+            short.unified.unwrap().own_dir(),
+            Path::new("/sys/fs/cgroup/a")
+        );
+        assert_eq!(Layout::conventional("", v2), None);
+    }
+
+    #[test]
+    fn this_machine_has_one_and_both_ways_find_it() {
         let l = Layout::detect().unwrap();
         assert!(l.unified.is_some() || !l.v1.is_empty());
+        let read = |path| std::fs::read_to_string(path).unwrap();
+        let is_v2 = is_cgroup2(Path::new(MOUNT_ROOT));
+        let long = Layout::parse(
+            &read("/proc/self/mountinfo"),
+            &read("/proc/self/cgroup"),
+            is_v2,
+        );
+        assert_eq!(Some(l), long);
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::dir::Dir;
+use crate::dir::{Dir, read_file};
 use crate::error::{Error, Result};
 
 /// The container's control group in one hierarchy.
@@ -54,13 +54,14 @@ impl Group {
         let Some(parent) = made.parent() else {
             return Ok(());
         };
-        let (parent, made) = (Dir::new(parent), Dir::new(made));
+        let made = Dir::new(made);
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            let inherited = parent.read(file)?;
+            let from = parent.join(file);
+            let inherited = read_file(&from)?;
             match inherited.trim() {
                 "" => {
                     return Err(Error::Unavailable {
-                        reason: format!("{:?} is empty", parent.path().join(file)),
+                        reason: format!("{from:?} is empty"),
                     });
                 }
                 list => made.write(file, list)?,
