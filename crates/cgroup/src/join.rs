@@ -10,11 +10,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{Mode, OFlags};
 use sys::{Context, Errno, trace};
 
 use crate::dir::{Dir, write_to};
 use crate::error::{Error, Result};
+use crate::systemd::Scope;
 
 /// Everything that a process needs to enter a container's control groups.
 ///
@@ -27,6 +29,8 @@ pub struct Joiner {
     unified: Option<Unified>,
     /// Somebody else moves the process, and then lets it go on by this eventfd.
     gate: Option<OwnedFd>,
+    /// systemd is to move it: its scope, and the group below.
+    attach: Option<(Scope, String)>,
 }
 
 #[derive(Debug)]
@@ -51,6 +55,7 @@ impl Joiner {
             v1,
             unified,
             gate: None,
+            attach: None,
         })
     }
 
@@ -60,7 +65,31 @@ impl Joiner {
             v1: Vec::new(),
             unified: None,
             gate: Some(gate),
+            attach: None,
         }
+    }
+
+    /// For a process that only systemd may move into its group: [`Joiner::admit`] asks it.
+    pub(crate) fn attached(scope: Scope, below: String) -> Result<Self> {
+        let gate = eventfd(0, EventfdFlags::CLOEXEC).context("eventfd", || "0")?;
+        Ok(Self {
+            attach: Some((scope, below)),
+            ..Self::waiting(gate)
+        })
+    }
+
+    /// The parent's part, once the process exists: nothing in most cases. A user's process may
+    /// not be moved by the user where the way leads through groups that are root's (from a login
+    /// session into a scope); the user's systemd can.
+    ///
+    /// # Errors
+    /// systemd refused or did not answer.
+    pub fn admit(&self, pid: rustix::process::Pid) -> Result<()> {
+        let (Some((scope, below)), Some(gate)) = (&self.attach, &self.gate) else {
+            return Ok(());
+        };
+        scope.attach(below, pid)?;
+        open_gate(gate)
     }
 
     /// The directory to give to clone3(2) as CLONE_INTO_CGROUP: the unified tree's.
@@ -128,6 +157,14 @@ impl Unified {
             procs: dir.open("cgroup.procs", OFlags::WRONLY)?,
         })
     }
+}
+
+/// Lets go on who waits in [`Joiner::join_self`].
+pub(crate) fn open_gate(gate: &OwnedFd) -> Result<()> {
+    let opened = rustix::io::write(gate, &1_u64.to_ne_bytes());
+    Ok(opened
+        .map(drop)
+        .context("write", || "eventfd of the systemd driver")?)
 }
 
 /// Waits for the eventfd to be signalled.

@@ -249,7 +249,8 @@ impl Manager {
         )
     }
 
-    /// Opens what an exec'd process needs. `init` is the container's first process.
+    /// Opens what an exec'd process needs; [`Joiner::admit`] is to be called once it exists.
+    /// `init` is the container's first process.
     ///
     /// # Errors
     /// A group that does not exist or cannot be opened, or an unknown controller.
@@ -262,7 +263,13 @@ impl Manager {
         };
         let unified = self.unified.as_ref();
         let unified = unified.map(|tree| exec::unified_dir(tree, is_v2, sub, init));
-        Joiner::open(v1.iter(), unified.transpose()?.as_ref())
+        let unified = unified.transpose()?;
+        if let Some(dir) = &unified
+            && let Some(joiner) = self.scope_entry(dir)?
+        {
+            return Ok(joiner);
+        }
+        Joiner::open(v1.iter(), unified.as_ref())
     }
 
     /// Moves another process into all control groups. Slow: see [`Joiner::join`].

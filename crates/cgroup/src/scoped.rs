@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::Pid;
 use spec::oci::Resources;
 use sys::Context as _;
@@ -12,7 +13,7 @@ use sys::Context as _;
 use crate::create::Made;
 use crate::dir::{Dir, read_file};
 use crate::error::{Error, Result};
-use crate::join::Joiner;
+use crate::join::{Joiner, open_gate};
 use crate::layout::{Layout, Mode};
 use crate::manager::{Manager, Request};
 use crate::path::CgroupPath;
@@ -104,12 +105,7 @@ impl Manager {
         let (name, id, extra) = (&request.name, &request.id, &request.extra);
         let properties = properties::start(name, id, bus_pid(pid), resources, is_v2, extra)?;
         scope.start(properties)?;
-        let settled = self.settle(pid).and_then(|()| {
-            let opened = rustix::io::write(&request.gate, &1_u64.to_ne_bytes());
-            Ok(opened
-                .map(drop)
-                .context("write", || "eventfd of the systemd driver")?)
-        });
+        let settled = self.settle(pid).and_then(|()| open_gate(&request.gate));
         settled.map_err(|e| {
             // The process goes with its scope.
             match scope.stop() {
@@ -151,6 +147,34 @@ impl Manager {
         Ok(())
     }
 
+    /// What lets an exec'd process into a group of a user's scope, where the user has no right to
+    /// move processes from where we are to there.
+    pub(crate) fn scope_entry(&self, dir: &Dir) -> Result<Option<Joiner>> {
+        let (Some(scope), Some(tree)) = (&self.scope, &self.unified) else {
+            return Ok(None);
+        };
+        let Some(top) = tree.dir.path().parent().filter(|_| scope.user) else {
+            return Ok(None);
+        };
+        let own = read_file(Path::new("/proc/self/cgroup"))?;
+        let own = own.lines().find_map(|l| l.strip_prefix("0::"));
+        let own = tree
+            .mountpoint
+            .join(own.unwrap_or_default().trim_start_matches('/'));
+        // cgroups(7), Delegation containment: writing to the common ancestor's cgroup.procs must
+        // be allowed.
+        let procs = common_ancestor(&own, dir.path()).join("cgroup.procs");
+        let (access, flags) = (Access::WRITE_OK, AtFlags::EACCESS);
+        if accessat(CWD, &procs, access, flags).is_ok() {
+            return Ok(None);
+        }
+        let below = dir
+            .path()
+            .strip_prefix(top)
+            .unwrap_or_else(|_| Path::new(""));
+        Joiner::attached(scope.clone(), format!("/{}", below.display())).map(Some)
+    }
+
     /// Changes limits of a container that exists: [`Manager::apply`], and systemd is told first
     /// where it keeps them too.
     ///
@@ -173,6 +197,11 @@ fn actual_scope(proc_cgroup: &str, tree: &v2::Tree) -> PathBuf {
         Some(path) if path.is_dir() && path.file_name() == expected.file_name() => path,
         _ => expected.to_owned(),
     }
+}
+
+fn common_ancestor(a: &Path, b: &Path) -> PathBuf {
+    let both = a.components().zip(b.components());
+    both.take_while(|(a, b)| a == b).map(|(a, _)| a).collect()
 }
 
 /// The control group of the user's manager: the one that we run below, or the usual one.
@@ -225,6 +254,14 @@ mod tests {
         };
         let manager = Manager::scoped(layout, &request, &SystemdRequest::default())?;
         Ok(manager.paths()[""].display().to_string())
+    }
+
+    #[test]
+    fn ancestors() {
+        let common = |a: &str, b: &str| common_ancestor(Path::new(a), Path::new(b));
+        assert_eq!(common("/m/a/b", "/m/a/c/d"), Path::new("/m/a"));
+        assert_eq!(common("/m/ab", "/m/a"), Path::new("/m"));
+        assert_eq!(common("/m/a", "/m/a"), Path::new("/m/a"));
     }
 
     #[test]

@@ -154,7 +154,6 @@ fn statistics_are_read() {
     let f = Fixture::new();
     let _child = f.sleeper();
     let stats = f.manager.stats().unwrap();
-    assert!(stats.cpu.usage.total > 0);
     assert_eq!(stats.pids.current, 1);
     assert!(stats.memory.raw.contains_key("anon"));
 }

@@ -122,6 +122,28 @@ impl Scope {
         Ok(())
     }
 
+    /// Moves a process into a group below the scope (systemd 238).
+    pub(crate) fn attach(&self, below: &str, pid: Pid) -> Result<()> {
+        trace::step(
+            "AttachProcessesToUnit",
+            || format!("{}{below}", self.unit),
+            || self.attach_on(&mut self.connect()?, below, pid),
+        )
+    }
+
+    fn attach_on(&self, c: &mut Connection, below: &str, pid: Pid) -> Result<()> {
+        let pids = vec![Value::U32(bus_pid(pid))];
+        let body = vec![
+            self.unit.as_str().into(),
+            below.into(),
+            Value::Array("u".into(), pids),
+        ];
+        let serial = c.call("AttachProcessesToUnit", body)?;
+        let answer = c.reply(serial);
+        answer.map_err(|e| e.into_error(&format!("attach a process to {}", self.unit)))?;
+        Ok(())
+    }
+
     /// Stops the scope, which kills what is in it; no error when it is gone.
     pub(crate) fn stop(&self) -> Result<()> {
         trace::step(

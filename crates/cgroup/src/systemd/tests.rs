@@ -236,6 +236,21 @@ fn properties_are_set_until_reboot() {
 }
 
 #[test]
+fn a_process_is_attached() {
+    let (mut c, thread) = pair(Mood::Willing);
+    let pid = Pid::from_raw(7).unwrap();
+    scope().attach_on(&mut c, "/container", pid).unwrap();
+    drop(c);
+    let calls = thread.join().unwrap();
+    assert_eq!(calls[0].member, "AttachProcessesToUnit");
+    let pids = Value::Array("u".into(), vec![Value::U32(7)]);
+    assert_eq!(
+        calls[0].body,
+        ["p-n.scope".into(), "/container".into(), pids]
+    );
+}
+
+#[test]
 fn who_is_not_let_in_says_so() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     theirs.write_all(b"REJECTED EXTERNAL\r\n").unwrap();

@@ -9,7 +9,7 @@ use sys::{Context as _, Errno, trace};
 use super::child::{self, Birth, Work};
 use crate::spawn::{Child, become_root, clone_child, die_with_parent, give_up};
 use crate::wire::{Channel, Message};
-use crate::{Doing as _, Result};
+use crate::{Doing as _, Error, Result};
 
 /// Makes it; only the parent returns.
 ///
@@ -30,7 +30,15 @@ pub(super) fn spawn(work: Work<'_>) -> Result<Child> {
     match cloned {
         Cloned::Parent { pid, pidfd } => {
             drop(aim);
-            Ok(Child::new(ours, pid, pidfd, staged))
+            let mut child = Child::new(ours, pid, pidfd, staged);
+            match work.joiner.admit(pid) {
+                Ok(()) => Ok(child),
+                Err(e) => {
+                    let mut errors = vec![e.into()];
+                    errors.extend(child.kill().doing(|| "undo").err());
+                    Err(Error::from_several(errors).unwrap_or(Error::NotRunning))
+                }
+            }
         }
         Cloned::Child => {
             drop(ours);
