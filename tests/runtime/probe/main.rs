@@ -4,6 +4,7 @@
 
 mod attack;
 mod report;
+mod strain;
 
 use std::process::ExitCode;
 
@@ -12,14 +13,14 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
     match words.as_slice() {
         ["report"] => println!("{}", report::report()),
-        ["hog", megabytes] => attack::hog(number(megabytes)),
-        ["fork", count] => attack::fork(number(count)),
-        ["open", how, path] => return attack::open(how, path),
+        ["winsize"] => report::winsize(),
+        ["listen-fds"] => report::listen_fds(),
+        ["hog", megabytes] => strain::hog(number(megabytes)),
+        ["fork", count] => strain::fork(number(count)),
+        ["notify", text] => strain::notify(text),
         ["watch", seconds] => attack::watch(number(seconds)),
         ["overwrite", seconds] => attack::overwrite(number(seconds)),
-        ["notify", text] => attack::notify(text),
-        ["listen-fds"] => attack::listen_fds(),
-        ["winsize"] => report::winsize(),
+        ["escape", mark] => attack::escape(mark),
         _ => {
             eprintln!("probe: unknown command {words:?}");
             return ExitCode::from(64);
