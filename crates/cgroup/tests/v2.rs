@@ -25,75 +25,78 @@ fn controllers() -> Option<Vec<String>> {
     Some(text.split(' ').map(str::to_owned).collect())
 }
 
+/// Controller, resources, and what a file of the group says afterwards; in this order.
+const LIMITS: &[(&str, &str, &str, &str)] = &[
+    (
+        "memory",
+        r#"{"memory":{"limit":67108864,"swap":134217728}}"#,
+        "memory.max",
+        "67108864",
+    ),
+    (
+        "memory",
+        r#"{"memory":{"reservation":33554432}}"#,
+        "memory.low",
+        "33554432",
+    ),
+    ("memory", r#"{"memory":{"limit":-1}}"#, "memory.max", "max"),
+    (
+        "memory",
+        r#"{"unified":{"memory.high":"62914560"}}"#,
+        "memory.high",
+        "62914560",
+    ),
+    ("cpu", r#"{"cpu":{"shares":512}}"#, "cpu.weight", "59"),
+    (
+        "cpu",
+        r#"{"cpu":{"quota":50000,"period":200000}}"#,
+        "cpu.max",
+        "50000 200000",
+    ),
+    (
+        "cpu",
+        r#"{"cpu":{"period":100000}}"#,
+        "cpu.max",
+        "50000 100000",
+    ),
+    ("cpu", r#"{"cpu":{"quota":-1}}"#, "cpu.max", "max 100000"),
+    ("cpu", r#"{"cpu":{"idle":1,"shares":512}}"#, "cpu.idle", "1"),
+    (
+        "cpu",
+        r#"{"cpu":{"idle":0,"shares":1024}}"#,
+        "cpu.weight",
+        "100",
+    ),
+    (
+        "cpu",
+        r#"{"cpu":{"quota":40000,"burst":30000}}"#,
+        "cpu.max.burst",
+        "30000",
+    ),
+    (
+        "cpu",
+        r#"{"cpu":{"quota":20000,"burst":10000}}"#,
+        "cpu.max.burst",
+        "10000",
+    ),
+    ("pids", r#"{"pids":{"limit":0}}"#, "pids.max", "0"),
+    ("pids", r#"{"pids":{"limit":-1}}"#, "pids.max", "max"),
+    (
+        "cpuset",
+        r#"{"cpu":{"cpus":"0","mems":"0"}}"#,
+        "cpuset.cpus",
+        "0",
+    ),
+];
+
 #[test]
 fn limits_reach_the_files() {
     let Some(have) = controllers() else { return };
     let f = Fixture::new();
-    for (controller, json, file, want) in [
-        (
-            "memory",
-            r#"{"memory":{"limit":67108864,"swap":134217728}}"#,
-            "memory.max",
-            "67108864",
-        ),
-        (
-            "memory",
-            r#"{"memory":{"reservation":33554432}}"#,
-            "memory.low",
-            "33554432",
-        ),
-        ("memory", r#"{"memory":{"limit":-1}}"#, "memory.max", "max"),
-        (
-            "memory",
-            r#"{"unified":{"memory.high":"62914560"}}"#,
-            "memory.high",
-            "62914560",
-        ),
-        ("cpu", r#"{"cpu":{"shares":512}}"#, "cpu.weight", "59"),
-        (
-            "cpu",
-            r#"{"cpu":{"quota":50000,"period":200000}}"#,
-            "cpu.max",
-            "50000 200000",
-        ),
-        (
-            "cpu",
-            r#"{"cpu":{"period":100000}}"#,
-            "cpu.max",
-            "50000 100000",
-        ),
-        ("cpu", r#"{"cpu":{"quota":-1}}"#, "cpu.max", "max 100000"),
-        ("cpu", r#"{"cpu":{"idle":1,"shares":512}}"#, "cpu.idle", "1"),
-        (
-            "cpu",
-            r#"{"cpu":{"idle":0,"shares":1024}}"#,
-            "cpu.weight",
-            "100",
-        ),
-        (
-            "cpu",
-            r#"{"cpu":{"quota":40000,"burst":30000}}"#,
-            "cpu.max.burst",
-            "30000",
-        ),
-        (
-            "cpu",
-            r#"{"cpu":{"quota":20000,"burst":10000}}"#,
-            "cpu.max.burst",
-            "10000",
-        ),
-        ("pids", r#"{"pids":{"limit":0}}"#, "pids.max", "0"),
-        ("pids", r#"{"pids":{"limit":-1}}"#, "pids.max", "max"),
-        (
-            "cpuset",
-            r#"{"cpu":{"cpus":"0","mems":"0"}}"#,
-            "cpuset.cpus",
-            "0",
-        ),
-    ] {
+    for (controller, json, file, want) in LIMITS {
         if have.iter().any(|c| c == controller) {
             f.manager.apply(&resources(json)).unwrap();
-            assert_eq!(f.read("", file), want, "{json}");
+            assert_eq!(&f.read("", file), want, "{json}");
         }
     }
 }
