@@ -96,7 +96,6 @@ fn capabilities_that_cannot_be_granted_are_left_out_with_a_warning() {
             "process.capabilities.effective[2] \"CAP_FUTURE\": unknown capability, left out",
             "process.capabilities.inheritable[1] \"cap_chown\": unknown capability, left out",
             "process.capabilities.effective: CAP_SYS_ADMIN left out, not in permitted",
-            "process.capabilities.ambient: CAP_KILL left out, not in permitted and inheritable",
         ]
     );
 }
