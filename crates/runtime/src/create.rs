@@ -84,6 +84,10 @@ pub struct Created {
 /// # Errors
 /// [`Error::Exists`], a configuration that cannot be honoured, or the step that failed.
 pub fn create(root: &StateRoot, request: &Request, warn: Warn<'_>) -> Result<Created> {
+    // Said first: with the id taken, a socket that is gone by now is not what is wrong.
+    if root.container(&request.id)?.is_some() && !sweep::abandoned(root, &request.id, warn)? {
+        return Err(Error::Exists(request.id.to_string()));
+    }
     let prepared = Prepared::new(root, request, warn)?;
     let container = claim(root, &prepared, warn)?;
     let mut building = Building::new(container, prepared, request);
