@@ -36,8 +36,10 @@ lint: toolchain ## Formatting, warnings, lengths, budgets
 unit: toolchain ## Tests of the crates
 	$(CARGO) test --workspace --locked --no-fail-fast --exclude runtime-suite --exclude client-suite --exclude walkthrough
 
-suite: build ## Behaviour and security suite on hull (scripts/suite runc, scripts/suite crun compare)
+suite: build ## Behaviour and security suite: on hull, and on runc and crun for comparison
 	scripts/suite hull
+	scripts/suite runc
+	scripts/suite crun
 
 # checkpoint and restore are not built yet: the tests for them would say so.
 clients: build ## podman, containerd, buildah and docker on hull
