@@ -1,0 +1,3 @@
+//! The CRI services over pods and images: one file a group of calls.
+
+#![forbid(unsafe_code)]

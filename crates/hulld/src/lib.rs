@@ -1,0 +1,3 @@
+//! hulld, a Kubernetes CRI runtime.
+
+#![forbid(unsafe_code)]

@@ -1,0 +1,3 @@
+//! The program hulld.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The status page and the metrics.
+
+#![forbid(unsafe_code)]
