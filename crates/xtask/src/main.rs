@@ -1,7 +1,10 @@
 //! Tasks of the build that the shipped programs should not carry.
 //!
 //! `xtask docs DIR` writes a man page for every command and completions for bash, zsh and fish,
-//! all from the same definitions that parse the command lines.
+//! all from the same definitions that parse the command lines. `xtask cri` writes the generated
+//! half of `cri-api` from its .proto.
+
+mod cri;
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +17,8 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["docs", dir] => docs(Path::new(dir)),
-        _ => bail!("usage: xtask docs DIR"),
+        ["cri"] => cri::generate(),
+        _ => bail!("usage: xtask docs DIR | cri"),
     }
 }
 
