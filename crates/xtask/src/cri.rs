@@ -34,7 +34,9 @@ fn text() -> Result<String> {
         .out_dir(&out)
         .compile_fds(descriptors)
         .context("generate(runtime.v1)")
-        .and_then(|()| fs::read_to_string(out.join("runtime.v1.rs")).context("read(runtime.v1.rs)"));
+        .and_then(|()| {
+            fs::read_to_string(out.join("runtime.v1.rs")).context("read(runtime.v1.rs)")
+        });
     fs::remove_dir_all(&out).with_context(|| format!("remove({})", out.display()))?;
     Ok(format!("{HEADER}{}", made?))
 }
