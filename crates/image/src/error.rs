@@ -38,6 +38,14 @@ pub enum Error {
         /// What is wrong.
         why: &'static str,
     },
+    /// Something asked for is not there.
+    #[error("{what}: not found: {why}")]
+    Missing {
+        /// What was asked for.
+        what: String,
+        /// Where it was looked for, or what there is instead.
+        why: String,
+    },
     /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {

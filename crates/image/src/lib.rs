@@ -9,8 +9,11 @@ mod digest;
 pub mod document;
 mod error;
 pub mod layer;
+mod platform;
 mod reference;
+pub mod transport;
 
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Error, Result};
+pub use platform::Platform;
 pub use reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};

@@ -33,6 +33,23 @@ pub struct Descriptor {
     pub platform: Option<PlatformSpec>,
 }
 
+impl Descriptor {
+    /// Describes `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8], media_type: impl Into<String>) -> Self {
+        Self {
+            media_type: media_type.into(),
+            digest: Digest::of(bytes),
+            size: bytes.len() as u64,
+            urls: Vec::new(),
+            annotations: BTreeMap::new(),
+            data: None,
+            artifact_type: None,
+            platform: None,
+        }
+    }
+}
+
 /// `platform` of an index entry (image-spec, image-index.md).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default)]
