@@ -4,6 +4,7 @@
 //! [`command`]); the program is `main.rs`.
 
 mod run;
+pub mod template;
 
 use std::process::ExitCode;
 
