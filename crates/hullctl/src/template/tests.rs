@@ -15,6 +15,12 @@ fn render(text: &str) -> Result<String, String> {
     template.render(&document()).map_err(|e| e.to_string())
 }
 
+fn check(table: &[(&str, &str)]) {
+    for (text, expected) in table {
+        assert_eq!(render(text).as_deref(), Ok(*expected), "{text}");
+    }
+}
+
 /// What Go's own text/template prints for the same document.
 #[test]
 fn as_go_prints_it() {
@@ -62,6 +68,14 @@ fn as_go_prints_it() {
             "one of abc,two of abc,",
         ),
         ("{{$x := .id}}{{$x}}{{$x = \"new\"}}{{$x}}", "abcnew"),
+    ];
+    check(&table);
+}
+
+/// Their functions, and what surrounds actions.
+#[test]
+fn functions_and_trimming() {
+    let table = [
         ("{{index .list 1}}", "y"),
         ("{{index .status \"labels\" \"a\"}}", "1"),
         ("{{(index .nested 1).n}}", "two"),
@@ -95,9 +109,7 @@ fn as_go_prints_it() {
         ("{{\"tab\\t\" | printf \"%s|%s\" \"x\"}}", "x|tab\t"),
         ("{{html \"<a>\"}} {{urlquery \"a b&\"}}", "&lt;a&gt; a+b%26"),
     ];
-    for (text, expected) in table {
-        assert_eq!(render(text).as_deref(), Ok(expected), "{text}");
-    }
+    check(&table);
 }
 
 /// Mistakes are one line with their place.
