@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::container::Container;
+use crate::ground::ground;
 use crate::leaks;
 use crate::program::{Program, program};
 use crate::table::{self, Verdict};
@@ -65,7 +66,7 @@ pub fn case<F: FnOnce(&Case)>(body: F) {
         eprintln!("{name}: skipped: {why}");
         return record("skip", name, why);
     }
-    let entry = table::lookup(name, &program.label());
+    let entry = table::lookup(name, &program.label(), ground());
     let verdict = entry.map_or(Verdict::Passes, |e| e.verdict);
     match (verdict, outcome) {
         (Verdict::Passes, Err(Failure::Panicked(what))) => {
@@ -79,8 +80,9 @@ pub fn case<F: FnOnce(&Case)>(body: F) {
                 "passed, but deviations.tsv says that it fails",
             );
             panic!(
-                "passed on {}, but deviations.tsv says that it fails",
-                program.label()
+                "passed on {}@{}, but deviations.tsv says that it fails",
+                program.label(),
+                ground().name()
             )
         }
         (_, Err(Failure::Panicked(what))) => record("known", name, &what),
@@ -211,6 +213,14 @@ impl Case {
         }
     }
 
+    /// Ends the case here, without a verdict, where we are not the machine's root.
+    pub fn needs_root(&self, what_for: &str) {
+        self.needs(
+            rustix::process::geteuid().is_root(),
+            &format!("root: {what_for}"),
+        );
+    }
+
     /// Does this when the case ends, before leaks are looked for; the last one first.
     pub fn at_end(&self, undo: impl FnOnce() + 'static) {
         self.shared.undo.borrow_mut().push(Box::new(undo));
@@ -222,6 +232,7 @@ impl Case {
     /// Where that fails.
     #[must_use]
     pub fn tmpfs(&self, name: &str, propagation: MountPropagationFlags) -> PathBuf {
+        self.needs_root("a mount on the host");
         let dir = self.new_dir(name);
         rustix::mount::mount(self.token(), &dir, "tmpfs", MountFlags::empty(), None)
             .expect("mount a tmpfs");

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::ground::ground;
+
 /// The variable that marks every process of a case; its value is the case's token.
 pub const MARK: &str = "RUNTIME_SUITE";
 
@@ -11,6 +13,12 @@ pub const MARK: &str = "RUNTIME_SUITE";
 /// (resource limits above the hard ones), not read-only, running `true`.
 #[must_use]
 pub fn base(id: &str, token: &str) -> Value {
+    let mut config = plain(id, token);
+    ground().adapt(&mut config);
+    config
+}
+
+fn plain(id: &str, token: &str) -> Value {
     let caps = json!(["CAP_AUDIT_WRITE", "CAP_KILL", "CAP_NET_BIND_SERVICE"]);
     json!({
         "ociVersion": "1.0.2",
@@ -27,7 +35,7 @@ pub fn base(id: &str, token: &str) -> Value {
         "hostname": "suite",
         "mounts": mounts(),
         "linux": {
-            "cgroupsPath": format!("/{id}"),
+            "cgroupsPath": ground().cgroups_path(id),
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "namespaces": [
                 {"type": "pid"}, {"type": "network"}, {"type": "ipc"}, {"type": "uts"},

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::case::Shared;
 use crate::config;
+use crate::ground::ground;
 use crate::process::{self, Cmd, Output, Running, wait_until};
 use crate::program::program;
 use crate::report::Report;
@@ -95,6 +96,7 @@ impl Container {
             .env("TMPDIR", dir.join("tmp"))
             .env(config::MARK, &self.shared.token)
             .args(["--root".as_ref(), dir.join("state").as_os_str()])
+            .args(ground().arguments())
             .args(args)
     }
 

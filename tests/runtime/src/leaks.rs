@@ -83,7 +83,8 @@ fn command_line(pid: i32) -> String {
 pub fn cgroups(token: &str) -> Vec<PathBuf> {
     let mut found = BTreeSet::new();
     for top in host::cgroup_mounts() {
-        walk(&top, 5, &mut |dir| {
+        // Deep enough for a scope of a user's session.
+        walk(&top, 8, &mut |dir| {
             let name = dir.file_name().unwrap_or_default();
             if contains(name.as_encoded_bytes(), token.as_bytes()) {
                 found.insert(dir.to_owned());

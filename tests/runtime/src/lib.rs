@@ -4,7 +4,8 @@
 //! it, and looks at the container from inside (the `probe` program, busybox) and from outside
 //! (/proc, the cgroup file systems). Nothing is known of the program but its command line, so the
 //! same tests run on hull, runc and crun: the variable `RUNTIME` holds the program's name or
-//! path. Where a runtime is known to deviate, `deviations.tsv` says so ([`table`]).
+//! path. Where a runtime is known to deviate, `deviations.tsv` says so ([`table`]). `HULL_GROUND`
+//! tells what kind of machine and user this is ([`ground`]).
 //!
 //! ```text
 //! #[test]
@@ -22,6 +23,7 @@
 pub mod case;
 pub mod config;
 pub mod container;
+pub mod ground;
 pub mod host;
 pub mod leaks;
 pub mod mountinfo;
@@ -37,6 +39,7 @@ pub mod prelude {
     pub use crate::case::{Case, case};
     pub use crate::config::*;
     pub use crate::container::Container;
+    pub use crate::ground::{Ground, ground};
     pub use crate::host;
     pub use crate::process::{Output, Running, wait_until};
     pub use crate::report::Report;

@@ -1,13 +1,15 @@
 //! The table of known deviations, `deviations.tsv`.
 //!
 //! One line for each test that a runtime is known to fail: test, runtime and version, verdict,
-//! whose fault, why. A test that is in the table and passes is an error, as is one that is not
+//! whose fault, why. `crun-1.8@v2` is for one ground alone and goes before a line for all. A test that is in the table and passes is an error, as is one that is not
 //! and fails; so the table stays true.
+
+use crate::ground::Ground;
 
 /// What the table expects of a test.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It passes: not in the table.
+    /// It passes: not in the table, or the line is for a ground that is better than the others.
     Passes,
     /// It fails.
     Fails,
@@ -22,6 +24,8 @@ pub struct Entry {
     pub test: &'static str,
     /// Prefix of the runtime's `name-version`.
     pub runtime: &'static str,
+    /// The ground's name; all where empty.
+    pub ground: &'static str,
     /// What is expected.
     pub verdict: Verdict,
     /// Whose fault it is.
@@ -45,7 +49,9 @@ pub fn entries() -> impl Iterator<Item = Entry> {
             let [test, runtime, verdict, fault, reason] = f[..] else {
                 panic!("deviations.tsv: not five fields: {line:?}");
             };
+            let (runtime, ground) = runtime.split_once('@').unwrap_or((runtime, ""));
             let verdict = match verdict {
+                "passes" if !ground.is_empty() => Verdict::Passes,
                 "fails" => Verdict::Fails,
                 "either" => Verdict::Either,
                 other => panic!("deviations.tsv: verdict {other:?} in {line:?}"),
@@ -53,6 +59,7 @@ pub fn entries() -> impl Iterator<Item = Entry> {
             Entry {
                 test,
                 runtime,
+                ground,
                 verdict,
                 fault,
                 reason,
@@ -60,10 +67,13 @@ pub fn entries() -> impl Iterator<Item = Entry> {
         })
 }
 
-/// The line for this test on this runtime (`name-version`).
+/// The line for this test on this runtime (`name-version`) and ground.
 #[must_use]
-pub fn lookup(test: &str, label: &str) -> Option<Entry> {
-    entries().find(|e| e.test == test && label.starts_with(e.runtime))
+pub fn lookup(test: &str, label: &str, ground: Ground) -> Option<Entry> {
+    entries()
+        .filter(|e| e.test == test && label.starts_with(e.runtime))
+        .filter(|e| e.ground.is_empty() || e.ground == ground.name())
+        .max_by_key(|e| e.ground.len())
 }
 
 #[cfg(test)]
@@ -111,10 +121,12 @@ mod tests {
                 entry.test
             );
             assert!(
-                seen.insert((entry.test, entry.runtime)),
+                seen.insert((entry.test, entry.runtime, entry.ground)),
                 "twice: {}",
                 entry.test
             );
+            let grounds = ["", "host", "v2", "systemd", "rootless"];
+            assert!(grounds.contains(&entry.ground), "ground {}", entry.ground);
             assert!(!entry.reason.is_empty(), "{} has no reason", entry.test);
         }
     }
