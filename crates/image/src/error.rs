@@ -46,6 +46,32 @@ pub enum Error {
         /// Where it was looked for, or what there is instead.
         why: String,
     },
+    /// Something is forbidden, by configuration or by hull's own rules.
+    #[error("{what}: refused: {why}")]
+    Refused {
+        /// What was asked for.
+        what: String,
+        /// Who forbids it and what to do.
+        why: String,
+    },
+    /// A registry was not reached, or the connection broke.
+    #[error("{what}: {why}")]
+    Connection {
+        /// The request.
+        what: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A registry answered, but not with what was asked for.
+    #[error("{what}: {status} {why}")]
+    Status {
+        /// The request.
+        what: String,
+        /// Of the answer.
+        status: u16,
+        /// What the registry says.
+        why: String,
+    },
     /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {
@@ -54,4 +80,17 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Whether this says that the thing asked for does not exist.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        match self {
+            Self::Missing { .. } => true,
+            Self::Status { status, .. } => *status == 404,
+            Self::Io { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            _ => false,
+        }
+    }
 }

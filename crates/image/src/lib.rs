@@ -5,12 +5,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod config;
 mod digest;
 pub mod document;
 mod error;
 pub mod layer;
 mod platform;
 mod reference;
+pub mod registry;
 pub mod transport;
 
 pub use digest::{Algorithm, Digest, Hasher};

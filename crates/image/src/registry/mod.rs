@@ -1,0 +1,22 @@
+//! Registries: the client side of the distribution specification, version 1.1.
+//!
+//! [`Access`] knows the machine's configuration and hands out [`RegistrySource`]s and
+//! [`RegistryDestination`]s. Credentials go to the registry that they belong to and to the token
+//! server that it names, nowhere else.
+
+mod access;
+mod challenge;
+mod client;
+mod download;
+mod http;
+mod push;
+mod retry;
+mod source;
+mod tags;
+mod token;
+mod url;
+
+pub use access::Access;
+pub use push::RegistryDestination;
+pub use retry::Retry;
+pub use source::RegistrySource;
