@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use spec::Plan;
 
 use crate::become_program::Descriptors;
+use crate::notify::Listening;
 use crate::root::StateRoot;
 use crate::spawn::Child;
 use crate::{Container, ContainerId, Error, Result, Warn, sweep};
@@ -73,6 +74,8 @@ pub struct Created {
     pub child: Child,
     /// The master of its terminal, where the caller keeps it.
     pub console: Option<OwnedFd>,
+    /// Where the program says that it is ready, if it starts at once and somebody wants to know.
+    pub listening: Option<Listening>,
 }
 
 /// Creates a container; with [`Start::Later`] it then waits for [`crate::start`], otherwise its

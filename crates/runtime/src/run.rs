@@ -2,9 +2,8 @@
 
 use crate::create::{Request, Start, create};
 use crate::foreground::Foreground;
-use crate::notify::{Listening, Proxy};
 use crate::root::StateRoot;
-use crate::{Container, Doing as _, Error, Result, Warn, start, teardown};
+use crate::{Doing as _, Error, Result, Warn, start, teardown};
 
 /// What to do besides.
 #[derive(Clone, Copy, Debug, Default)]
@@ -29,21 +28,14 @@ pub fn run(root: &StateRoot, request: &Request, options: Options, warn: Warn<'_>
     let container = &created.container;
     let init = container.record.init.ok_or(Error::NotRunning)?;
     let profile = || Ok(created.plan.seccomp.clone());
-    let started = listen(container, request).and_then(|listening| {
-        start::attend(container, init, &created.child.channel, profile, warn)?;
-        Ok(listening)
-    });
-    let listening = match started {
-        Ok(listening) => listening,
-        Err(e) => {
-            let mut errors = vec![e];
-            errors.extend(created.child.kill().doing(|| "undo").err());
-            let undone = teardown::teardown(root, container, true, warn);
-            errors.extend(undone.doing(|| "undo").err());
-            return Err(Error::from_several(errors).unwrap_or(Error::NotRunning));
-        }
-    };
-    match (&mut foreground, listening) {
+    if let Err(e) = start::attend(container, init, &created.child.channel, profile, warn) {
+        let mut errors = vec![e];
+        errors.extend(created.child.kill().doing(|| "undo").err());
+        let undone = teardown::teardown(root, container, true, warn);
+        errors.extend(undone.doing(|| "undo").err());
+        return Err(Error::from_several(errors).unwrap_or(Error::NotRunning));
+    }
+    match (&mut foreground, created.listening.take()) {
         (Some(foreground), Some(listening)) => foreground.announce(listening),
         (None, Some(listening)) => listening.wait(init, init.pid)?,
         (_, None) => {}
@@ -59,10 +51,4 @@ pub fn run(root: &StateRoot, request: &Request, options: Options, warn: Warn<'_>
         warn(&e.to_string());
     }
     Ok(code)
-}
-
-/// The socket on which the program can say that it is ready, where somebody wants to know.
-fn listen(container: &Container, request: &Request) -> Result<Option<Listening>> {
-    let proxy = Proxy::of(request.notify_socket.as_deref(), container.dir.path());
-    proxy.map(Proxy::bind).transpose()
 }

@@ -12,6 +12,7 @@ use super::prepare::Prepared;
 use super::{Created, Request, Start};
 use crate::container::{CONFIG, START_SOCKET};
 use crate::init::{self, Gate, Work};
+use crate::notify::Listening;
 use crate::root::{ContainerDir, StateRoot};
 use crate::spawn::{Child, Spawned, spawn};
 use crate::wire::Message;
@@ -26,6 +27,7 @@ pub(super) struct Building<'a> {
     prepared: Prepared,
     request: &'a Request,
     child: Option<Child>,
+    listening: Option<Listening>,
     /// The control groups exist, and no one else is in them.
     owns_cgroups: bool,
 }
@@ -38,6 +40,7 @@ impl<'a> Building<'a> {
             prepared,
             request,
             child: None,
+            listening: None,
             owns_cgroups: false,
         }
     }
@@ -45,8 +48,12 @@ impl<'a> Building<'a> {
     /// Makes everything. The master of the terminal comes back where the caller keeps it.
     pub fn build(&mut self, warn: Warn<'_>) -> Result<Option<OwnedFd>> {
         self.container.dir.write(CONFIG, &self.prepared.config)?;
-        if let Some(proxy) = &self.prepared.notify {
+        if let Some(proxy) = self.prepared.notify.take() {
             proxy.make_directory()?;
+            // A program that starts at once may be ready before anything else is done here.
+            if self.request.start != Start::Later {
+                self.listening = Some(proxy.bind()?);
+            }
         }
         self.prepared.manager.create()?;
         self.owns_cgroups = true;
@@ -193,6 +200,7 @@ impl<'a> Building<'a> {
             plan: self.prepared.plan,
             child,
             console,
+            listening: self.listening,
         })
     }
 
