@@ -41,7 +41,6 @@ suite: build ## Behaviour and security suite: on hull, and on runc and crun for 
 	scripts/suite runc
 	scripts/suite crun
 
-# checkpoint and restore are not built yet: the tests for them would say so.
 clients: build ## podman, containerd, buildah and docker on hull
 	RUNTIME=$(CURDIR)/$(RELEASE)/hull $(CARGO) test --locked -p client-suite
 

@@ -7,8 +7,15 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::options::{path, switch, text};
 use crate::{commands, goflags};
 
-/// Version, and the newest specification that is read whole.
-pub const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.3.0");
+/// Version, the commit it was built from, and the newest specification that is read whole: lines
+/// that callers of runc read.
+pub const VERSION: &str = concat!(
+    "version ",
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("HULL_COMMIT"),
+    "\nspec: 1.3.0"
+);
 
 /// The definition of everything: for help, man pages and completions.
 #[must_use]

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::ArgMatches;
 use runtime::root::StateRoot;
 use runtime::{ContainerId, Result};
+use sys::trace::Recorder;
 
 use crate::commands::{self, Entry};
 use crate::log::{Format, Level, Log};
@@ -22,6 +23,8 @@ pub struct Context {
     pub systemd_cgroup: bool,
     /// Do without the rights of the machine's root.
     pub rootless: bool,
+    /// Also log each step.
+    pub debug: bool,
     /// Where messages go.
     pub log: Log,
 }
@@ -47,6 +50,7 @@ impl Context {
             root_is_users,
             systemd_cgroup: is_on(matches, "systemd-cgroup"),
             rootless,
+            debug: is_on(matches, "debug"),
             log,
         })
     }
@@ -118,8 +122,45 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     let Some((name, matches)) = matches.subcommand() else {
         return ExitCode::FAILURE;
     };
-    let entry = commands::ALL.iter().find(|entry| entry.name == name);
-    entry.map_or(ExitCode::FAILURE, |entry| act(entry, &context, matches))
+    let Some(entry) = commands::ALL.iter().find(|entry| entry.name == name) else {
+        return ExitCode::FAILURE;
+    };
+    if !context.debug {
+        return act(entry, &context, matches);
+    }
+    let recorder = match Recorder::begin() {
+        Ok(recorder) => recorder,
+        Err(e) => {
+            context.log.write(Level::Error, &e.to_string());
+            return ExitCode::from(entry.failure);
+        }
+    };
+    let begin = sys::trace::now();
+    let code = act(entry, &context, matches);
+    log_steps(&context.log, &recorder, begin);
+    code
+}
+
+/// What was recorded, with `--debug`: one message a step.
+fn log_steps(log: &Log, recorder: &Recorder, begin: u64) {
+    match recorder.steps() {
+        Ok(steps) => {
+            for step in steps {
+                let call = if step.call.is_empty() { "" } else { ": " };
+                let (at, took) = (step.start_ns.saturating_sub(begin), step.took_ns);
+                let text = format!(
+                    "{}{call}{} (pid {}, at {} us, took {} us)",
+                    step.call,
+                    step.detail,
+                    step.pid,
+                    at / 1000,
+                    took / 1000
+                );
+                log.write(Level::Debug, &text);
+            }
+        }
+        Err(e) => log.write(Level::Warning, &e.to_string()),
+    }
 }
 
 fn act(entry: &Entry, context: &Context, matches: &ArgMatches) -> ExitCode {

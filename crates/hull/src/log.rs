@@ -81,7 +81,17 @@ impl Log {
     }
 }
 
+/// For a terminal, which would obey the control characters in names of others' choosing.
 fn plain(level: Level, message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_debug());
+        } else {
+            shown.push(c);
+        }
+    }
+    let message = shown;
     match level {
         Level::Error => format!("hull: {message}\n"),
         other => format!("hull: {}: {message}\n", other.word()),

@@ -114,7 +114,7 @@ impl BecomeProgram<'_> {
         )?;
         if refused != 0 {
             let names = identity::cap_names(refused).join(", ");
-            channel.send(&Message::Warning(format!(
+            channel.tell(&Message::Warning(format!(
                 "capabilities not available: {names}"
             )))?;
         }
@@ -126,7 +126,7 @@ impl BecomeProgram<'_> {
         // The second line of defence: all of ours are so from their opening, what was inherited
         // from the program's start. Without /proc an old kernel cannot do it again.
         let _ = sys::process::close_on_exec_from(self.descriptors.end());
-        channel.send(&Message::Executing)?;
+        channel.tell(&Message::Executing)?;
         install(late, channel)?;
         Ok(program)
     }

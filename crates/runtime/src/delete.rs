@@ -22,7 +22,10 @@ const TICK: Duration = Duration::from_millis(10);
 /// [`Error::NotFound`], [`Error::WrongState`], or what could not be undone.
 pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -> Result<()> {
     let container = match Container::open(root, id) {
-        Err(Error::NotFound(_)) if force => return root.remove_empty(id.as_str()),
+        Err(Error::NotFound(_)) if force => {
+            sweep::remains(root, id)?;
+            return root.remove_empty(id.as_str());
+        }
         other => other?,
     };
     container.dir.lock()?;

@@ -241,6 +241,7 @@ fn settle(init: &Init, work: &Work<'_>, labels: &Labels, master: Option<OwnedFd>
         Gate::Creator => Ok(()),
         Gate::Socket(listener) => {
             // The wait may be long: nothing of the host's stays open meanwhile.
+            trace::stop();
             let own = [init.channel.as_fd(), listener.as_fd()].into_iter();
             let mut keep: Vec<u32> = own
                 .chain(labels.descriptors())

@@ -47,6 +47,14 @@ pub fn of_user(rootless: bool) -> Option<PathBuf> {
     (!really_root).then(|| Path::new(&directory).join("hull"))
 }
 
+impl Stillborn {
+    /// Whether it was to become container `id`.
+    #[must_use]
+    pub fn is_of(&self, id: &ContainerId) -> bool {
+        self.name.splitn(4, SEPARATOR).nth(3) == Some(id.as_str())
+    }
+}
+
 impl StateRoot {
     /// Opens the root; `None` if there is none.
     ///

@@ -32,10 +32,7 @@ pub fn start(container: &Container, notify_socket: Option<&str>, warn: Warn<'_>)
             let text = "cannot start a container that has stopped";
             return Err(Error::WrongState(text.to_owned()));
         }
-        Status::Running => {
-            let text = "cannot start an already running container";
-            return Err(Error::WrongState(text.to_owned()));
-        }
+        Status::Running => return Err(already_running()),
         other => {
             let text = format!("cannot start a container in the {other} state");
             return Err(Error::WrongState(text));
@@ -53,6 +50,10 @@ pub fn start(container: &Container, notify_socket: Option<&str>, warn: Warn<'_>)
     // That may take as long as it likes; others go on.
     container.dir.unlock()?;
     listening.wait(init, init.pid)
+}
+
+fn already_running() -> Error {
+    Error::WrongState("cannot start an already running container".to_owned())
 }
 
 /// Connects to the waiting process, which goes on then.
@@ -74,7 +75,14 @@ fn knock(container: &Container) -> Result<Channel> {
         None,
     )
     .context("socket", || "AF_UNIX, SOCK_SEQPACKET")?;
-    connect(&socket, &address).context("connect", args)?;
+    match connect(&socket, &address) {
+        // A start that was killed right after it had knocked.
+        Err(Errno::CONNREFUSED) => {
+            container.dir.unlink(START_SOCKET)?;
+            return Err(already_running());
+        }
+        other => other.context("connect", args)?,
+    }
     container.dir.unlink(START_SOCKET)?;
     Ok(Channel::from_fd(socket))
 }

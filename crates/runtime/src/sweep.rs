@@ -24,6 +24,17 @@ pub fn abandoned(root: &StateRoot, id: &ContainerId, warn: Warn<'_>) -> Result<b
     Ok(true)
 }
 
+/// Clears away what killed creates of container `id` left before it had its name.
+///
+/// # Errors
+/// The state root cannot be read, or something cannot be removed.
+pub fn remains(root: &StateRoot, id: &ContainerId) -> Result<()> {
+    let stillborn = root.stillborn()?.into_iter();
+    stillborn
+        .filter(|s| s.is_of(id))
+        .try_for_each(|s| root.bury(&s))
+}
+
 /// Clears away everything that killed runtimes left in `root`. What cannot be undone is warned
 /// about.
 ///

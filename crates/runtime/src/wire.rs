@@ -93,6 +93,18 @@ impl Channel {
         Ok(())
     }
 
+    /// Sends a message that the other end need not be there for: what it tells of happens all the
+    /// same.
+    ///
+    /// # Errors
+    /// write(2)'s, other than EPIPE.
+    pub fn tell(&self, message: &Message) -> Result<()> {
+        match self.send(message) {
+            Err(Error::Sys(e)) if e.errno == Errno::PIPE => Ok(()),
+            other => other,
+        }
+    }
+
     /// Sends a message with descriptors.
     ///
     /// # Errors

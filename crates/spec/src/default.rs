@@ -8,8 +8,9 @@ use crate::oci::{
 /// The configuration that `runc spec` writes, for a shell in the bundle's `rootfs`; with
 /// `rootless`, the one of `runc spec --rootless`.
 ///
-/// It differs in the host name and in what newer releases of runc changed: the version, and no
-/// ambient capabilities, which without inheritable ones cannot be had.
+/// It differs in the host name, in what newer releases of runc changed (the version, and no
+/// ambient capabilities, which without inheritable ones cannot be had), and in one more masked
+/// path: energy counters tell of the neighbours' computations (GHSA-7ww5-4wqc-m92c).
 ///
 /// What depends on the machine is the caller's: the host ids of the two mappings of a rootless
 /// configuration (here 0), and a cgroup namespace where there is only cgroup v2.
@@ -129,6 +130,7 @@ fn linux(rootless: bool) -> Linux {
             "/proc/timer_list",
             "/proc/timer_stats",
             "/proc/sched_debug",
+            "/sys/devices/virtual/powercap",
             "/sys/firmware",
             "/proc/scsi",
         ]),

