@@ -42,7 +42,8 @@ impl Recorder {
     /// # Errors
     /// memfd_create(2)'s, fcntl(2)'s.
     pub fn begin() -> Result<Self> {
-        let memfd = memfd_create("steps", MemfdFlags::CLOEXEC).context("memfd_create", || "steps")?;
+        let memfd =
+            memfd_create("steps", MemfdFlags::CLOEXEC).context("memfd_create", || "steps")?;
         // Several processes write: each line goes to the end, wherever that is by now.
         fcntl_setfl(&memfd, OFlags::APPEND).context("fcntl", || "steps, O_APPEND")?;
         SINK.store(memfd.as_raw_fd(), Ordering::Relaxed);
