@@ -16,6 +16,7 @@ pub mod keyring;
 pub mod knob;
 pub mod mount;
 pub mod namespace;
+pub mod netlink;
 pub mod path;
 pub mod pidfd;
 pub mod process;

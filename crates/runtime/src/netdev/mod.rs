@@ -1,7 +1,5 @@
 //! Network devices: loopback up, and `linux.netDevices` moved into the container.
 
-mod netlink;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
@@ -10,13 +8,17 @@ use rustix::io::Errno;
 use spec::oci::NetDevice;
 use spec::plan::NamespaceKind;
 use sys::Context as _;
-
-use crate::{Doing as _, Error, Result};
-use netlink::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Netlink, RTM_GETADDR, RTM_GETLINK,
-    RTM_NEWADDR, RTM_NEWLINK, Request, attributes, u32_at,
+use sys::netlink::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Protocol, Request, Socket, attributes,
+    u32_at,
 };
 
+use crate::{Doing as _, Error, Result};
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const IFF_UP: u32 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_NET_NS_FD: u16 = 28;
@@ -41,7 +43,7 @@ pub fn loopback_up() -> Result<()> {
     /// LOOPBACK_IFINDEX of the kernel: the first device of every namespace.
     const LOOPBACK: u32 = 1;
     let request = Request::new(RTM_NEWLINK, NLM_F_ACK, "lo, IFF_UP").link(LOOPBACK, IFF_UP, IFF_UP);
-    Netlink::open()?.ask(&request)?;
+    Socket::open(Protocol::Route)?.ask(&request)?;
     Ok(())
 }
 
@@ -58,7 +60,7 @@ pub fn move_all(devices: &BTreeMap<String, NetDevice>, namespace: impl AsFd) -> 
         return Ok(());
     }
     let home = open_home()?;
-    let mut here = Netlink::open()?;
+    let mut here = Socket::open(Protocol::Route)?;
     let mut there = open_in(namespace.as_fd(), home.as_fd())?;
     let mut moved: Vec<(String, String)> = Vec::new();
     for (name, device) in devices {
@@ -105,8 +107,8 @@ struct Address {
 }
 
 fn move_one(
-    here: &mut Netlink,
-    there: &mut Netlink,
+    here: &mut Socket,
+    there: &mut Socket,
     namespace: BorrowedFd<'_>,
     old: &str,
     wanted: &str,
@@ -131,12 +133,12 @@ fn open_home() -> Result<File> {
 }
 
 /// A socket in another network namespace: the calling thread goes there and comes back.
-fn open_in(namespace: BorrowedFd<'_>, home: BorrowedFd<'_>) -> Result<Netlink> {
+fn open_in(namespace: BorrowedFd<'_>, home: BorrowedFd<'_>) -> Result<Socket> {
     let kind = NamespaceKind::Network.clone_flag();
     sys::namespace::setns(namespace, kind)?;
-    let socket = Netlink::open();
+    let socket = Socket::open(Protocol::Route);
     sys::namespace::setns(home, kind).doing(|| "return to the runtime's network namespace")?;
-    socket
+    Ok(socket?)
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -171,7 +173,7 @@ fn free_name(taken: &BTreeSet<String>, wanted: &str) -> Result<String> {
     })
 }
 
-fn names(netlink: &mut Netlink) -> Result<BTreeSet<String>> {
+fn names(netlink: &mut Socket) -> Result<BTreeSet<String>> {
     let request = Request::new(RTM_GETLINK, NLM_F_DUMP, "all links").link(0, 0, 0);
     let answer = netlink.ask(&request)?;
     let links = answer.iter().filter(|m| m.kind == RTM_NEWLINK);
@@ -187,15 +189,15 @@ fn string(body: &[u8], fixed: usize, kind: u16) -> Option<String> {
     Some(String::from_utf8_lossy(value).into_owned())
 }
 
-fn index_of(netlink: &mut Netlink, name: &str) -> Result<u32> {
+fn index_of(netlink: &mut Socket, name: &str) -> Result<u32> {
     let request = Request::new(RTM_GETLINK, NLM_F_ACK, name).link(0, 0, 0);
-    let answer = netlink.ask(&request.string(IFLA_IFNAME, name)?)?;
+    let answer = netlink.ask(&request.string(IFLA_IFNAME, name))?;
     let link = answer.iter().find(|m| m.kind == RTM_NEWLINK);
     link.and_then(|m| u32_at(&m.body, 4))
         .ok_or_else(|| sys::Error::new("rtnetlink", name, Errno::NODEV).into())
 }
 
-fn addresses_of(netlink: &mut Netlink, index: u32) -> Result<Vec<Address>> {
+fn addresses_of(netlink: &mut Socket, index: u32) -> Result<Vec<Address>> {
     let request = Request::new(RTM_GETADDR, NLM_F_DUMP, "all addresses").address(0, 0, 0, 0);
     let answer = netlink.ask(&request)?;
     let addresses = answer.iter().filter(|m| m.kind == RTM_NEWADDR);
@@ -232,7 +234,7 @@ fn lasting_address(body: &[u8], index: u32) -> Option<Address> {
     })
 }
 
-fn add_address(netlink: &mut Netlink, index: u32, address: &Address) -> Result<()> {
+fn add_address(netlink: &mut Socket, index: u32, address: &Address) -> Result<()> {
     let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
     let mut request = Request::new(RTM_NEWADDR, flags, "keep address").address(
         address.family,
@@ -241,14 +243,14 @@ fn add_address(netlink: &mut Netlink, index: u32, address: &Address) -> Result<(
         index,
     );
     for (kind, value) in &address.attributes {
-        request = request.attribute(*kind, value)?;
+        request = request.attribute(*kind, value);
     }
     netlink.ask(&request)?;
     Ok(())
 }
 
 /// Moves the device `old` of `from` into `namespace` and names it `new`, in one request.
-fn rename_into(from: &mut Netlink, namespace: BorrowedFd<'_>, old: &str, new: &str) -> Result<()> {
+fn rename_into(from: &mut Socket, namespace: BorrowedFd<'_>, old: &str, new: &str) -> Result<()> {
     let index = index_of(from, old)?;
     // A device that is up keeps its name.
     let down = Request::new(RTM_NEWLINK, NLM_F_ACK, format!("{old}, down")).link(index, 0, IFF_UP);
@@ -260,13 +262,13 @@ fn rename_into(from: &mut Netlink, namespace: BorrowedFd<'_>, old: &str, new: &s
         format!("{old}, move and name {new}"),
     )
     .link(index, 0, 0)
-    .attribute(IFLA_NET_NS_FD, &fd.to_ne_bytes())?
-    .string(IFLA_IFNAME, new)?;
+    .u32(IFLA_NET_NS_FD, fd)
+    .string(IFLA_IFNAME, new);
     from.ask(&request)?;
     Ok(())
 }
 
-fn set_up(netlink: &mut Netlink, name: &str, index: u32) -> Result<()> {
+fn set_up(netlink: &mut Socket, name: &str, index: u32) -> Result<()> {
     let request = Request::new(RTM_NEWLINK, NLM_F_ACK, format!("{name}, IFF_UP"));
     netlink.ask(&request.link(index, IFF_UP, IFF_UP))?;
     Ok(())
