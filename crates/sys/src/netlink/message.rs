@@ -174,6 +174,14 @@ impl Request {
         self
     }
 
+    /// Attributes that were made apart.
+    #[must_use]
+    pub fn all(mut self, list: &Attributes) -> Self {
+        self.body.too_long = self.body.too_long.or(list.too_long);
+        self.body.bytes.extend(&list.bytes);
+        self
+    }
+
     /// An attribute that holds attributes.
     #[must_use]
     pub fn nest(mut self, kind: u16, inner: &Attributes) -> Self {

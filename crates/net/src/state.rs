@@ -1,0 +1,397 @@
+//! What we gave to whom: on disk, so that no crash loses an address.
+//!
+//! ```text
+//! lock                  guards the choice of addresses
+//! locks/ID              guards one attachment
+//! addresses/10.86.0.2   → BOOT/OWNER/ID: a symbolic link is made whole or not at all
+//! attachments/ID        the record, in JSON; written before anything is made
+//! netns/ID              → BOOT/OWNER/ID, for a network namespace that was made here
+//! last4, last6          where to look for the next free address
+//! ```
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use sys::Context as _;
+
+use crate::attachment::{Attachment, Mac, Setup};
+use crate::lock::Lock;
+use crate::{Config, Error, Result};
+
+/// What is known of an attachment.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Record {
+    /// Whose it is.
+    pub(crate) owner: String,
+    /// The boot in which it was made: what the kernel held then is gone after another.
+    pub(crate) boot: String,
+    /// What was asked for.
+    pub(crate) attachment: Attachment,
+    /// Who made it.
+    pub(crate) made: Made,
+    /// What it got; none while it is being made.
+    pub(crate) setup: Option<Setup>,
+}
+
+/// Who made an attachment, and what that takes to undo.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Made {
+    /// The bridge.
+    Builtin(Place),
+    /// Plugins: the network's configuration as it was then.
+    Cni {
+        /// The configuration list.
+        network: serde_json::Value,
+    },
+}
+
+/// An attachment's place on the bridge.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Place {
+    /// The link on the machine.
+    pub(crate) host_link: String,
+    /// The hardware address in the pod.
+    pub(crate) mac: Mac,
+    /// Its addresses with the subnets' prefixes.
+    pub(crate) ips: Vec<IpNet>,
+}
+
+/// The directory of a network's state.
+#[derive(Debug)]
+pub(crate) struct State {
+    dir: PathBuf,
+    owner: String,
+    boot: String,
+}
+
+/// Whose an address is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Holder {
+    boot: String,
+    owner: String,
+    id: String,
+}
+
+impl Holder {
+    fn read(path: &Path) -> Option<Self> {
+        let target = fs::read_link(path).ok()?.into_os_string();
+        let mut parts = target.to_str()?.split('/').map(str::to_owned);
+        Some(Self {
+            boot: parts.next()?,
+            owner: parts.next()?,
+            id: parts.next()?,
+        })
+    }
+}
+
+impl State {
+    pub(crate) fn open(dir: &Path, owner: &str) -> Result<Self> {
+        for part in ["", "locks", "addresses", "attachments", "netns"] {
+            let path = dir.join(part);
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(&path)
+                .context("mkdir", || path.display().to_string())?;
+        }
+        let path = "/proc/sys/kernel/random/boot_id";
+        let boot = fs::read_to_string(path).context("read", || path)?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            owner: owner.to_owned(),
+            boot: boot.trim().to_owned(),
+        })
+    }
+
+    pub(crate) fn boot(&self) -> &str {
+        &self.boot
+    }
+
+    /// The lock of the whole network: short work only.
+    pub(crate) fn lock(&self) -> Result<Lock> {
+        Lock::acquire(&self.dir.join("lock"))
+    }
+
+    pub(crate) fn lock_id(&self, id: &str) -> Result<Lock> {
+        Lock::acquire(&self.dir.join("locks").join(id))
+    }
+
+    pub(crate) fn try_lock_id(&self, id: &str) -> Result<Option<Lock>> {
+        Lock::try_acquire(&self.dir.join("locks").join(id))
+    }
+
+    fn record_path(&self, id: &str) -> PathBuf {
+        self.dir.join("attachments").join(id)
+    }
+
+    pub(crate) fn read(&self, id: &str) -> Result<Option<Record>> {
+        let path = self.record_path(id);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.context("read", || path.display().to_string())?,
+        };
+        let record = serde_json::from_slice(&text).map_err(|source| Error::Json {
+            what: path.display().to_string(),
+            source,
+        })?;
+        Ok(Some(record))
+    }
+
+    pub(crate) fn write(&self, record: &Record) -> Result<()> {
+        let path = self.record_path(&record.attachment.id);
+        let text = serde_json::to_vec(record).map_err(|source| Error::Json {
+            what: path.display().to_string(),
+            source,
+        })?;
+        // No id starts with a dot.
+        let draft = path.with_file_name(format!(".{}", record.attachment.id));
+        fs::write(&draft, text).context("write", || draft.display().to_string())?;
+        fs::rename(&draft, &path).context("rename", || path.display().to_string())?;
+        Ok(())
+    }
+
+    pub(crate) fn forget(&self, id: &str) -> Result<()> {
+        remove(&self.record_path(id))
+    }
+
+    /// The ids of all records, whosever they are.
+    pub(crate) fn ids(&self) -> Result<BTreeSet<String>> {
+        let dir = self.dir.join("attachments");
+        let mut names = names(&dir)?;
+        names.retain(|name| !name.starts_with('.'));
+        Ok(names)
+    }
+
+    /// The ids of those who hold an address, of our owner only.
+    pub(crate) fn holders(&self) -> Result<BTreeSet<String>> {
+        self.held_in("addresses")
+    }
+
+    /// The ids of those for whom a network namespace was made, of our owner only.
+    pub(crate) fn marked_netns(&self) -> Result<BTreeSet<String>> {
+        self.held_in("netns")
+    }
+
+    /// Notes that a network namespace is ours to remove.
+    pub(crate) fn mark_netns(&self, id: &str) -> Result<()> {
+        let path = self.dir.join("netns").join(id);
+        remove(&path)?;
+        let target = self.target(id);
+        Ok(symlink(target, &path).context("symlink", || path.display().to_string())?)
+    }
+
+    pub(crate) fn has_netns(&self, id: &str) -> bool {
+        self.dir.join("netns").join(id).is_symlink()
+    }
+
+    pub(crate) fn unmark_netns(&self, id: &str) -> Result<()> {
+        remove(&self.dir.join("netns").join(id))
+    }
+
+    fn target(&self, id: &str) -> String {
+        format!("{}/{}/{id}", self.boot, self.owner)
+    }
+
+    fn held_in(&self, part: &str) -> Result<BTreeSet<String>> {
+        let dir = self.dir.join(part);
+        let holders = names(&dir)?
+            .into_iter()
+            .filter_map(|name| Holder::read(&dir.join(name)));
+        let ours = holders.filter(|holder| holder.owner == self.owner);
+        Ok(ours.map(|holder| holder.id).collect())
+    }
+
+    /// How many addresses are held.
+    pub(crate) fn addresses_held(&self) -> Result<usize> {
+        Ok(names(&self.dir.join("addresses"))?.len())
+    }
+
+    /// Addresses for an attachment, held from now on.
+    pub(crate) fn reserve(&self, config: &Config, attachment: &Attachment) -> Result<Vec<IpNet>> {
+        let _lock = self.lock()?;
+        let mut got = Vec::new();
+        let result = self.reserve_locked(config, attachment, &mut got);
+        if let Err(error) = result {
+            let mut errors = vec![error];
+            let undo = got
+                .iter()
+                .map(|net| self.release_one(net.addr(), &attachment.id));
+            errors.extend(undo.filter_map(Result::err));
+            return Err(Error::from_several(errors).unwrap_or_else(no_address));
+        }
+        Ok(got)
+    }
+
+    fn reserve_locked(
+        &self,
+        config: &Config,
+        attachment: &Attachment,
+        got: &mut Vec<IpNet>,
+    ) -> Result<()> {
+        let four = config.subnet4.map(IpNet::V4);
+        let subnets: Vec<IpNet> = four
+            .into_iter()
+            .chain(config.subnet6.map(IpNet::V6))
+            .collect();
+        for ip in &attachment.ips {
+            let subnet = subnets.iter().find(|net| net.contains(ip));
+            let subnet = subnet
+                .copied()
+                .filter(|net| places(*net).contains(&number(*ip)));
+            let subnet = subnet.ok_or_else(|| {
+                Error::Invalid(format!("address {ip} is not a pod's in this network"))
+            })?;
+            if !self.hold(*ip, &attachment.id)? {
+                return Err(Error::Exhausted(format!("address {ip} is taken")));
+            }
+            got.push(with_prefix(*ip, subnet)?);
+        }
+        for subnet in subnets {
+            let given = |net: &&IpNet| net.addr().is_ipv4() == subnet.addr().is_ipv4();
+            if !got.iter().any(|net| given(&net)) {
+                got.push(self.next_free(subnet, &attachment.id)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first free address behind the one that was given last: one that was let go of rests.
+    fn next_free(&self, subnet: IpNet, id: &str) -> Result<IpNet> {
+        let last_path = self.dir.join(if subnet.addr().is_ipv4() {
+            "last4"
+        } else {
+            "last6"
+        });
+        let places = places(subnet);
+        let (first, end) = (*places.start(), *places.end());
+        let last = fs::read_to_string(&last_path).ok();
+        let last = last
+            .and_then(|text| text.parse::<IpAddr>().ok())
+            .map(number);
+        let start = last.map_or(first, |last| last.wrapping_add(1));
+        let start = if places.contains(&start) {
+            start
+        } else {
+            first
+        };
+        for place in (start..=end).chain(first..start) {
+            let ip = address(place, subnet);
+            if self.hold(ip, id)? {
+                fs::write(&last_path, ip.to_string())
+                    .context("write", || last_path.display().to_string())?;
+                return with_prefix(ip, subnet);
+            }
+        }
+        Err(Error::Exhausted(format!(
+            "no address is left in {subnet}: remove pods, or configure a larger subnet"
+        )))
+    }
+
+    /// Takes an address; false if someone has it. One of another boot is no one's.
+    fn hold(&self, ip: IpAddr, id: &str) -> Result<bool> {
+        let path = self.dir.join("addresses").join(ip.to_string());
+        let target = self.target(id);
+        for _ in 0..2 {
+            match symlink(&target, &path) {
+                Ok(()) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.context("symlink", || path.display().to_string())?,
+            }
+            if Holder::read(&path).is_some_and(|holder| holder.boot == self.boot) {
+                return Ok(false);
+            }
+            remove(&path)?;
+        }
+        Ok(false)
+    }
+
+    fn release_one(&self, ip: IpAddr, id: &str) -> Result<()> {
+        let path = self.dir.join("addresses").join(ip.to_string());
+        match Holder::read(&path) {
+            Some(holder) if holder.id == id && holder.owner == self.owner => remove(&path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets go of these addresses, where `id` holds them.
+    pub(crate) fn release(&self, ips: &[IpNet], id: &str) -> Result<()> {
+        let _lock = self.lock()?;
+        let mut errors = Vec::new();
+        for ip in ips {
+            errors.extend(self.release_one(ip.addr(), id).err());
+        }
+        Error::from_several(errors).map_or(Ok(()), Err)
+    }
+
+    /// Lets go of all addresses that `id` holds, by looking at each: for a crash before there
+    /// was a record.
+    pub(crate) fn release_all(&self, id: &str) -> Result<Vec<IpAddr>> {
+        let _lock = self.lock()?;
+        let dir = self.dir.join("addresses");
+        let mut released = Vec::new();
+        for name in names(&dir)? {
+            let path = dir.join(&name);
+            let holder = Holder::read(&path);
+            if holder.is_some_and(|holder| holder.id == id && holder.owner == self.owner) {
+                remove(&path)?;
+                released.extend(name.parse::<IpAddr>());
+            }
+        }
+        Ok(released)
+    }
+}
+
+fn no_address() -> Error {
+    Error::Exhausted("no address".into())
+}
+
+fn names(dir: &Path) -> Result<BTreeSet<String>> {
+    let entries = fs::read_dir(dir).context("open", || dir.display().to_string())?;
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.collect())
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other.context("unlink", || path.display().to_string())?),
+    }
+}
+
+/// Addresses that a pod may have: not the network's, the gateway's, the broadcast one.
+fn places(subnet: IpNet) -> std::ops::RangeInclusive<u128> {
+    let first = number(subnet.network()).saturating_add(2);
+    let last = number(subnet.broadcast());
+    let last = if subnet.addr().is_ipv4() {
+        last.saturating_sub(1)
+    } else {
+        last
+    };
+    first..=last
+}
+
+fn number(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u32::from(ip).into(),
+        IpAddr::V6(ip) => ip.into(),
+    }
+}
+
+fn address(place: u128, subnet: IpNet) -> IpAddr {
+    match (subnet, u32::try_from(place)) {
+        (IpNet::V4(_), Ok(place)) => Ipv4Addr::from(place).into(),
+        _ => Ipv6Addr::from(place).into(),
+    }
+}
+
+fn with_prefix(ip: IpAddr, subnet: IpNet) -> Result<IpNet> {
+    IpNet::new(ip, subnet.prefix_len())
+        .map_err(|error| Error::Invalid(format!("{ip} in {subnet}: {error}")))
+}
