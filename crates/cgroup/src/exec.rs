@@ -16,6 +16,8 @@ pub struct SubCgroups {
     all: Option<PathBuf>,
     /// By controller.
     each: Vec<(String, PathBuf)>,
+    /// In the unified tree, whatever the machine's shape.
+    unified: Option<PathBuf>,
 }
 
 impl SubCgroups {
@@ -44,6 +46,22 @@ impl SubCgroups {
             }
         }
         Ok(parsed)
+    }
+
+    /// A group that exists in the unified tree alone.
+    pub(crate) fn in_unified(name: &str) -> Self {
+        Self {
+            unified: Some(name.into()),
+            ..Self::default()
+        }
+    }
+
+    /// A group that exists in one version 1 hierarchy alone.
+    pub(crate) fn in_controller(controller: &str, name: &str) -> Self {
+        Self {
+            each: vec![(controller.to_owned(), name.into())],
+            ..Self::default()
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -96,6 +114,9 @@ pub(crate) fn unified_dir(
     if is_v2 && !sub.each.is_empty() {
         let reason = "cgroup v2 has one hierarchy: a path without controller is needed";
         return Err(Error::value("--cgroup", &sub.each[0].0, reason));
+    }
+    if let Some(name) = &sub.unified {
+        return Ok(Dir::new(join(top, name)));
     }
     if let Some(path) = &sub.all {
         let dir = Dir::new(join(top, path));

@@ -24,6 +24,7 @@ mod error;
 mod exec;
 mod join;
 mod layout;
+mod leaf;
 mod manager;
 mod mounts;
 mod oom;

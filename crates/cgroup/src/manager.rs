@@ -116,6 +116,19 @@ impl Manager {
         }
     }
 
+    /// A manager of other groups on the same machine.
+    pub(crate) fn part(&self, v1: Vec<v1::Group>, unified: Option<v2::Tree>) -> Self {
+        Self {
+            mode: self.mode,
+            policy: self.policy.clone(),
+            path_given: true,
+            v1,
+            unified,
+            scope: None,
+            scope_request: None,
+        }
+    }
+
     /// What [`Manager::from_state`] needs.
     #[must_use]
     pub fn state(&self) -> State {

@@ -50,6 +50,8 @@ pub struct Request {
 pub enum Start {
     /// By a later `start`.
     Later,
+    /// By a later `start`; the caller stays, and keeps its terminal.
+    Held,
     /// At once; the caller does not stay.
     Detached,
     /// At once; the caller stays, and is its terminal.
@@ -59,7 +61,7 @@ pub enum Start {
 impl Start {
     /// Whether the caller stays.
     const fn stays(self) -> bool {
-        matches!(self, Self::Attached)
+        matches!(self, Self::Attached | Self::Held)
     }
 }
 

@@ -49,6 +49,43 @@ pub fn kill(pid: Pid, signal: i32) -> Result<()> {
     }
 }
 
+/// `struct pidfd_info` of linux/pidfd.h, first version.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    mask: u64,
+    cgroup: u64,
+    ids: [u32; 11],
+    exit_code: i32,
+}
+
+/// PIDFD_INFO_EXIT: the exit code is wanted, and is known.
+const INFO_EXIT: u64 = 1 << 3;
+/// PIDFD_GET_INFO: `_IOWR(0xff, 11, struct pidfd_info)`.
+const GET_INFO: libc::Ioctl = 0xc040_ff0b;
+
+/// How a process ended that somebody else has waited for, as wait4(2) would have told it
+/// (PIDFD_GET_INFO, Linux 6.15); `None` while it has not been waited for.
+///
+/// # Errors
+/// ioctl(2)'s; ENOTTY and EINVAL on older kernels.
+pub fn exit_status(pidfd: impl AsFd) -> Result<Option<i32>> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    let fail = |errno| Error::new("ioctl", format!("{fd}, PIDFD_GET_INFO"), errno);
+    knob::check("pidfd_info").map_err(fail)?;
+    let mut info = Info {
+        mask: INFO_EXIT,
+        ..Info::default()
+    };
+    // SAFETY: `info` is writable and as long as the request's number says.
+    let r = unsafe { libc::ioctl(fd, GET_INFO, &raw mut info) };
+    match r {
+        0 => Ok((info.mask & INFO_EXIT != 0).then_some(info.exit_code)),
+        // A kernel that tells of living processes only.
+        _ => Err(fail(last_errno())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,5 +106,22 @@ mod tests {
         assert_eq!(signal, Some(libc::SIGRTMIN() + 3));
         assert_eq!(send_signal(&pidfd, 0).unwrap_err().errno, Errno::SRCH);
         assert_eq!(kill(pid, 0).unwrap_err().errno, Errno::SRCH);
+    }
+
+    #[test]
+    fn the_end_of_a_process_that_was_waited_for_is_known() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "read x; exit 7"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+        let pidfd = open(pid).unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        match exit_status(&pidfd) {
+            Ok(status) => assert_eq!(status, Some(7 << 8)),
+            Err(e) => assert!(matches!(e.errno, Errno::NOTTY | Errno::INVAL), "{e}"),
+        }
     }
 }

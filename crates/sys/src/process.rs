@@ -240,6 +240,27 @@ pub fn execve(path: &CStr, argv: &[&CStr], envp: &[&CStr]) -> Error {
     Error::new("execve", format!("{path:?}"), last_errno())
 }
 
+/// A child that has ended and waits to be waited for, if there is one (waitid(2), WNOWAIT).
+///
+/// # Errors
+/// waitid(2)'s, except that there are no children.
+pub fn peek_ended_child() -> Result<Option<Pid>> {
+    // SAFETY: an all-zero siginfo is a valid value of that plain C struct.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: `info` is writable and outlives the call.
+    let r = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, options) };
+    if r != 0 {
+        return match last_errno() {
+            Errno::CHILD | Errno::INTR => Ok(None),
+            errno => Err(Error::new("waitid", "P_ALL, WNOHANG|WNOWAIT", errno)),
+        };
+    }
+    // SAFETY: waitid(2) filled in the variant for children, or left all of it zero.
+    let pid = unsafe { info.si_pid() };
+    Ok(Pid::from_raw(pid))
+}
+
 /// _exit(2): ends the process without running destructors or flushing buffers, as a forked child
 /// must that shares them with its parent.
 pub fn exit_now(code: i32) -> ! {

@@ -22,6 +22,7 @@ pub mod run;
 pub mod spec;
 pub mod start;
 pub mod state;
+pub mod supervise;
 pub mod update;
 
 /// A command.
@@ -100,5 +101,6 @@ entries! {
     spec 1,
     start 1,
     state 1,
+    supervise 1,
     update 1,
 }

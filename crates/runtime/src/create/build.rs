@@ -76,7 +76,7 @@ impl<'a> Building<'a> {
 
     fn clone_init(&mut self) -> Result<()> {
         let gate = match self.request.start {
-            Start::Later => Gate::Socket(start_socket(&self.container.dir)?),
+            Start::Later | Start::Held => Gate::Socket(start_socket(&self.container.dir)?),
             Start::Detached | Start::Attached => Gate::Creator,
         };
         let plan = &self.prepared.plan;

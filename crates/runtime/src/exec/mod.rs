@@ -71,6 +71,15 @@ impl Default for Wanted {
     }
 }
 
+/// A command that runs.
+#[derive(Debug)]
+pub struct Begun {
+    /// Its process.
+    pub child: Child,
+    /// The master of its terminal, where the caller keeps it.
+    pub console: Option<OwnedFd>,
+}
+
 /// Runs it; returns the command's exit code, or 128 and the number of the signal that ended it,
 /// and 0 at once with `detach`.
 ///
@@ -79,35 +88,46 @@ impl Default for Wanted {
 /// reported before it could become the command.
 pub fn exec(container: &Container, request: Request, warn: Warn<'_>) -> Result<i32> {
     request.descriptors.check()?;
+    if request.detach {
+        return begin(container, request, None, false, warn).map(|_| 0);
+    }
+    let foreground = Foreground::begin(false)?;
+    let begun = begin(container, request, size_here(), true, warn)?;
+    foreground.attend(begun.child.pid, begun.console)
+}
+
+/// Starts it, with the caller's standard input, output and error or a terminal of the given
+/// size; returns once it has been executed. A caller that `stays` keeps the terminal.
+///
+/// # Errors
+/// Those of [`exec`].
+pub fn begin(
+    container: &Container,
+    request: Request,
+    size: Option<ConsoleSize>,
+    stays: bool,
+    warn: Warn<'_>,
+) -> Result<Begun> {
     let init = check_state(container, request.ignore_paused)?;
-    let prepared = Prepared::new(container, init, request, warn)?;
+    let prepared = Prepared::new(container, init, request, stays, warn)?;
     let request = &prepared.request;
-    let foreground = if request.detach {
-        None
-    } else {
-        Some(Foreground::begin(false)?)
-    };
     let mut child = clone::spawn(Work {
         process: &prepared.process,
         plan: &prepared.plan,
         filter: prepared.filter.as_ref(),
         joiner: &prepared.joiner,
         entry: &prepared.entry,
-        size: foreground.as_ref().and_then(|_| size_here()),
+        size,
         keyring: (!container.record.no_new_keyring).then_some(container.id.as_str()),
         descriptors: request.descriptors,
     })?;
-    let console = match prepared.attend(container, &mut child, warn) {
-        Ok(console) => console,
+    match prepared.attend(container, &mut child, warn) {
+        Ok(console) => Ok(Begun { child, console }),
         Err(error) => {
             let mut errors = vec![error];
             errors.extend(child.kill().doing(|| "undo").err());
-            return Err(Error::from_several(errors).unwrap_or(Error::NotRunning));
+            Err(Error::from_several(errors).unwrap_or(Error::NotRunning))
         }
-    };
-    match foreground {
-        Some(foreground) => foreground.attend(child.pid, console),
-        None => Ok(0),
     }
 }
 
@@ -142,6 +162,7 @@ impl Prepared {
         container: &Container,
         init: ProcessId,
         mut request: Request,
+        stays: bool,
         warn: Warn<'_>,
     ) -> Result<Self> {
         let config = container.config()?;
@@ -153,7 +174,7 @@ impl Prepared {
         let (plan, _) = Plan::new(&config, &container.record.bundle)?;
         let (process, warnings) = ProcessPlan::new(&wanted, &plan.id_maps)?;
         warnings.iter().for_each(|w| warn(w));
-        check_terminal(&process, &request)?;
+        check_terminal(&process, &request, stays)?;
         identity::check_labels(&process)?;
         let profile = plan.seccomp.as_ref();
         let filter = profile.map(|profile| {
@@ -255,12 +276,12 @@ fn inherit(mut process: Process, config: &Spec) -> Process {
 }
 
 /// Who has the terminal: a caller that goes away cannot.
-fn check_terminal(process: &ProcessPlan, request: &Request) -> Result<()> {
+fn check_terminal(process: &ProcessPlan, request: &Request, stays: bool) -> Result<()> {
     let terminal = process.terminal.is_some();
     let socket = request.console_socket.is_some();
-    let text = if request.detach && terminal && !socket {
+    let text = if !stays && terminal && !socket {
         "cannot allocate tty if hull will detach without setting console socket"
-    } else if (!request.detach || !terminal) && socket {
+    } else if (stays || !terminal) && socket {
         "cannot use console socket if hull will not detach or allocate tty"
     } else {
         return Ok(());

@@ -1,0 +1,11 @@
+//! `hull supervise`, driven as hulld drives it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+
+mod life;
+mod support;

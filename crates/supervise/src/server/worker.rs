@@ -1,0 +1,233 @@
+//! Workers: forks of the supervisor, each for one step that may block.
+
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use runtime::ErrorKind;
+use runtime::wire::{Channel, Message};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid,
+};
+use sys::process::{CloneArgs, Cloned, clone3};
+use sys::signal::SignalSet;
+
+use super::Supervisor;
+use super::connection::Caller;
+use super::poller::{Source, Token};
+use crate::error::kind_of;
+use crate::protocol::{Failure, Kind};
+use crate::{Error, Result};
+
+/// Most warnings that a worker passes on: all it says must fit into its channel.
+const MAX_WARNINGS: usize = 32;
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job {
+    Create(u64, Caller),
+    Start(u64, Caller),
+    /// Of a container that may be unknown here.
+    Delete(Option<u64>, Caller),
+    Exec(u64),
+    /// Kills all processes of a container.
+    Kill(u64),
+}
+
+/// A worker at work.
+#[derive(Debug)]
+pub(super) struct Worker {
+    pid: Pid,
+    pidfd: OwnedFd,
+    token: Token,
+    channel: Channel,
+    pub job: Job,
+}
+
+/// What a worker has made: a process, with its pidfd and perhaps its terminal.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub pid: i32,
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What a worker has said.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub made: Option<Made>,
+    pub failure: Option<Failure>,
+    pub warnings: Vec<String>,
+}
+
+/// What a worker does.
+pub(super) type Task<'a> = &'a dyn Fn(&mut dyn FnMut(&str)) -> Result<Option<Made>>;
+
+impl Supervisor {
+    /// Forks a worker with these as standard input, output and error.
+    pub(super) fn employ(
+        &mut self,
+        job: Job,
+        stdio: [BorrowedFd<'_>; 3],
+        task: Task<'_>,
+    ) -> Result<()> {
+        let (ours, theirs) = Channel::pair()?;
+        match clone3(&CloneArgs::default())? {
+            Cloned::Child => {
+                work(&theirs, stdio, task);
+                sys::process::exit_now(0)
+            }
+            Cloned::Parent { pid, pidfd } => {
+                drop(theirs);
+                let key = self.next_key();
+                let token = self.poller.add(&pidfd, Source::Worker(key), false)?;
+                let worker = Worker {
+                    pid,
+                    pidfd,
+                    token,
+                    channel: ours,
+                    job,
+                };
+                self.workers.insert(key, worker);
+                Ok(())
+            }
+        }
+    }
+
+    /// The same without standard input, output and error.
+    pub(super) fn employ_quietly(&mut self, job: Job, task: Task<'_>) -> Result<()> {
+        let null = super::duplicate(&self.null)?;
+        let null = null.as_fd();
+        self.employ(job, [null, null, null], task)
+    }
+
+    /// Looks whether a worker has ended, and goes on with what it has done.
+    pub(super) fn on_worker(&mut self, key: u64) {
+        let Some(worker) = self.workers.get(&key) else {
+            return;
+        };
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let ended = waitid(WaitId::PidFd(worker.pidfd.as_fd()), options);
+        if matches!(ended, Ok(None)) {
+            return;
+        }
+        let Some(worker) = self.workers.remove(&key) else {
+            return;
+        };
+        self.poller.remove(&worker.pidfd, worker.token);
+        let signal = ended.ok().flatten().and_then(|s| s.terminating_signal());
+        let outcome = worker.outcome(signal);
+        match worker.job {
+            Job::Create(container, caller) => self.created(container, caller, outcome),
+            Job::Start(container, caller) => self.started(container, caller, outcome),
+            Job::Delete(container, caller) => self.deleted(container, caller, outcome),
+            Job::Exec(command) => self.command_started(command, outcome),
+            Job::Kill(container) => self.killed(container, outcome),
+        }
+    }
+
+    /// Kills the workers of a container.
+    pub(super) fn dismiss(&self, container: u64) {
+        for worker in self.workers.values() {
+            let (Job::Create(key, _) | Job::Start(key, _)) = worker.job else {
+                continue;
+            };
+            if key == container {
+                // It may have ended meanwhile.
+                let _ = rustix::process::kill_process(worker.pid, Signal::KILL);
+            }
+        }
+    }
+}
+
+impl Supervisor {
+    /// Kills the worker of a command.
+    pub(super) fn dismiss_command(&self, command: u64) {
+        let is_its = |w: &&Worker| matches!(w.job, Job::Exec(key) if key == command);
+        if let Some(worker) = self.workers.values().find(is_its) {
+            // It may have ended meanwhile.
+            let _ = rustix::process::kill_process(worker.pid, Signal::KILL);
+        }
+    }
+}
+
+impl Worker {
+    /// All that it has said; it has ended.
+    fn outcome(&self, signal: Option<i32>) -> Outcome {
+        let mut outcome = Outcome::default();
+        let mut complete = false;
+        while let Ok(Some((message, fds))) = self.channel.recv() {
+            match message {
+                Message::Warning(text) => outcome.warnings.push(text),
+                Message::Failed { kind, text } => {
+                    outcome.failure = Some(Failure {
+                        kind: kind_of(kind),
+                        message: text,
+                    });
+                }
+                Message::Staged { pid } => outcome.made = Some(Made { pid, fds }),
+                Message::Go => complete = true,
+                _ => {}
+            }
+        }
+        if !complete && outcome.made.is_none() && outcome.failure.is_none() {
+            let how = signal.map_or_else(String::new, |s| format!(" by signal {s}"));
+            outcome.failure = Some(Failure {
+                kind: Kind::Failed,
+                message: format!("the operation was ended{how} before it was complete"),
+            });
+        }
+        outcome
+    }
+}
+
+/// What the fork does.
+fn work(channel: &Channel, stdio: [BorrowedFd<'_>; 3], task: Task<'_>) {
+    let result = prepare(channel, stdio).and_then(|()| {
+        let mut warnings = 0;
+        task(&mut |text| {
+            warnings += 1;
+            if warnings <= MAX_WARNINGS {
+                // The supervisor may have gone; then this ends soon too.
+                let _ = channel.send(&Message::Warning(text.to_owned()));
+            }
+        })
+    });
+    let sent = match result {
+        Ok(Some(made)) => {
+            let fds: Vec<BorrowedFd<'_>> = made.fds.iter().map(AsFd::as_fd).collect();
+            channel.send_with(&Message::Staged { pid: made.pid }, &fds)
+        }
+        Ok(None) => channel.send(&Message::Go),
+        Err(e) => channel.send(&Message::Failed {
+            kind: kind_for_wire(e.kind()),
+            text: e.to_string(),
+        }),
+    };
+    // The supervisor has gone, and with it whoever wanted to know.
+    let _ = sent;
+}
+
+/// Lets go of everything of the supervisor's: a container must not hold what another one's end
+/// depends on.
+fn prepare(channel: &Channel, stdio: [BorrowedFd<'_>; 3]) -> Result<()> {
+    let fail = |e| Error::from(sys::Error::new("dup2", "standard input or output", e));
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|e| sys::Error::new("prctl", "PR_SET_PDEATHSIG, SIGKILL", e))?;
+    rustix::stdio::dup2_stdin(stdio[0]).map_err(fail)?;
+    rustix::stdio::dup2_stdout(stdio[1]).map_err(fail)?;
+    rustix::stdio::dup2_stderr(stdio[2]).map_err(fail)?;
+    let keep = u32::try_from(channel.as_fd().as_raw_fd()).unwrap_or(0);
+    // The values that own them are in frames that this process never returns to.
+    sys::process::close_all_from(3, &[keep])?;
+    sys::signal::set_mask(&SignalSet::empty())?;
+    Ok(())
+}
+
+fn kind_for_wire(kind: Kind) -> ErrorKind {
+    match kind {
+        Kind::Failed => ErrorKind::Failed,
+        Kind::Invalid => ErrorKind::Invalid,
+        Kind::NotFound => ErrorKind::NotFound,
+        Kind::Exists => ErrorKind::Exists,
+        Kind::WrongState => ErrorKind::WrongState,
+        Kind::Program => ErrorKind::Program,
+    }
+}
