@@ -218,7 +218,10 @@ impl Drop for Pod {
             let ids = std::fs::read_dir(self.root()).unwrap().flatten();
             for id in ids {
                 let mut command = Command::new(HULL);
-                command.arg("--root").arg(self.root()).args(["delete", "-f"]);
+                command
+                    .arg("--root")
+                    .arg(self.root())
+                    .args(["delete", "-f"]);
                 let _ = command.arg(id.file_name()).status();
             }
         }
