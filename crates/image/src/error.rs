@@ -80,6 +80,49 @@ pub enum Error {
         /// The reason.
         source: std::io::Error,
     },
+    /// A system call failed.
+    #[error(transparent)]
+    System(#[from] sys::Error),
+    /// The store has nothing of this name.
+    #[error("{what}: not in the store")]
+    NotFound {
+        /// The image, layer, container or lease.
+        what: String,
+    },
+    /// Someone else has it, or it is still needed.
+    #[error("{what}: in use: {why}")]
+    Busy {
+        /// The store, image or container.
+        what: String,
+        /// By whom, and what to do.
+        why: String,
+    },
+    /// The store could not do something.
+    #[error("{what}: {why}")]
+    Store {
+        /// The operation and its arguments.
+        what: String,
+        /// The reason.
+        why: String,
+    },
+}
+
+impl Error {
+    /// A store's error.
+    pub(crate) fn store(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Store {
+            what: what.into(),
+            why: why.to_string(),
+        }
+    }
+
+    /// An error of reading or writing.
+    pub(crate) fn io(what: impl Into<String>, source: std::io::Error) -> Self {
+        Self::Io {
+            what: what.into(),
+            source,
+        }
+    }
 }
 
 impl Error {

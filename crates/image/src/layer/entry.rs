@@ -121,6 +121,17 @@ impl EntryPath {
         Ok(Self(components))
     }
 
+    /// Takes components that came from checked paths or from a directory.
+    pub(crate) fn from_checked(components: Vec<Vec<u8>>) -> Self {
+        Self(components)
+    }
+
+    /// The components with slashes between; empty for the root.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.join(&b'/')
+    }
+
     /// Whether it is the root itself.
     #[must_use]
     pub fn is_root(&self) -> bool {

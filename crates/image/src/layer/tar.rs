@@ -4,11 +4,12 @@
 //! and maps are checked before anyone acts on them, and what comes before an entry (long names,
 //! extended headers, sparse maps) has a limit.
 
-use std::io::Read;
+use std::io::{BufRead, Read};
 
 use super::header::{BLOCK, Dialect, Header};
 use super::pax::{self, Pax};
 use super::sparse::{self, Described, Map};
+use super::write::Data;
 use super::{Entry, EntryKind, EntryPath, Extent, Timestamp};
 use crate::{Error, Result};
 
@@ -21,6 +22,8 @@ pub struct Reader<R> {
     /// Zeros that follow it.
     padding: u64,
     globals: Pax,
+    /// What was read and is no file's data, where that is kept.
+    raw: Option<Vec<u8>>,
 }
 
 impl<R: Read> Reader<R> {
@@ -31,7 +34,46 @@ impl<R: Read> Reader<R> {
             left: 0,
             padding: 0,
             globals: Pax::default(),
+            raw: None,
         }
+    }
+
+    /// The same, and keeps what is no file's data for [`Reader::raw`].
+    pub fn keeping_raw(from: R) -> Self {
+        Self {
+            raw: Some(Vec::new()),
+            ..Self::new(from)
+        }
+    }
+
+    /// What was read since [`Reader::clear_raw`] and is no file's data: headers and padding.
+    pub fn raw(&self) -> &[u8] {
+        self.raw.as_deref().unwrap_or_default()
+    }
+
+    /// Forgets [`Reader::raw`].
+    pub fn clear_raw(&mut self) {
+        if let Some(raw) = &mut self.raw {
+            raw.clear();
+        }
+    }
+
+    fn note(&mut self, bytes: &[u8]) {
+        if let Some(raw) = &mut self.raw {
+            raw.extend_from_slice(bytes);
+        }
+    }
+
+    /// After the last entry: reads what writers pad archives with. `false` at the end of the
+    /// stream.
+    ///
+    /// # Errors
+    /// The stream's.
+    pub fn trailer(&mut self) -> Result<bool> {
+        let mut sink = [0u8; 4096];
+        let n = read(&mut self.from, &mut sink)?;
+        self.note(sink.get(..n).unwrap_or_default());
+        Ok(n > 0)
     }
 
     /// The next entry; `None` at the end of the archive. Data that was not read is skipped.
@@ -60,7 +102,9 @@ impl<R: Read> Reader<R> {
                 b'L' => long_name = Some(without_nul(self.small(&header)?)),
                 b'K' => long_link = Some(without_nul(self.small(&header)?)),
                 // A volume's label: not an entry.
-                b'V' => self.discard(header.size()?)?,
+                b'V' => {
+                    self.small(&header)?;
+                }
                 _ => {
                     extended.path = extended.path.or(long_name);
                     extended.link = extended.link.or(long_link);
@@ -168,6 +212,12 @@ impl<R: Read> Reader<R> {
                 let (major, minor) = header.device()?;
                 EntryKind::BlockDevice { major, minor }
             }
+            b'5' if stored > pax::LIMIT => {
+                return Err(Error::Layer {
+                    what: "directory".to_owned(),
+                    why: "has data, more than 1 MiB of it",
+                });
+            }
             b'5' => EntryKind::Directory,
             b'6' => EntryKind::Fifo,
             other => {
@@ -212,7 +262,10 @@ impl<R: Read> Reader<R> {
                     let mut byte = [0u8; 1];
                     match self.read_data(&mut byte)? {
                         0 => Err(early_end()),
-                        _ => Ok(byte[0]),
+                        _ => {
+                            self.note(&byte);
+                            Ok(byte[0])
+                        }
                     }
                 })?;
                 // The map is padded to a block, and counts as stored data.
@@ -239,18 +292,16 @@ impl<R: Read> Reader<R> {
         self.discard_bytes(rest)
     }
 
-    fn discard(&mut self, stored: u64) -> Result<()> {
-        self.set_data(stored);
-        self.skip_data()
-    }
-
     fn discard_bytes(&mut self, mut count: u64) -> Result<()> {
         let mut sink = [0u8; 4096];
         while count > 0 {
             let want = usize::try_from(count).unwrap_or(usize::MAX).min(sink.len());
             match read(&mut self.from, &mut sink[..want])? {
                 0 => return Err(early_end()),
-                n => count -= n as u64,
+                n => {
+                    self.note(&sink[..n]);
+                    count -= n as u64;
+                }
             }
         }
         Ok(())
@@ -272,6 +323,7 @@ impl<R: Read> Reader<R> {
         while filled < data.len() {
             filled += self.read_data(&mut data[filled..])?;
         }
+        self.note(&data);
         self.skip_data()?;
         Ok(data)
     }
@@ -291,7 +343,35 @@ impl<R: Read> Reader<R> {
                 n => filled += n,
             }
         }
+        self.note(&block);
         Ok(Some(block))
+    }
+}
+
+impl<R: BufRead> Data for Reader<R> {
+    fn chunk(&mut self) -> Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let bytes = loop {
+            match self.from.fill_buf() {
+                // Asked again: the borrow checker cannot return the first answer.
+                Ok(_) => break self.from.fill_buf(),
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::io("read a layer", e)),
+            }
+        };
+        let bytes = bytes.map_err(|e| Error::io("read a layer", e))?;
+        if bytes.is_empty() {
+            return Err(early_end());
+        }
+        let want = usize::try_from(self.left).unwrap_or(usize::MAX);
+        Ok(bytes.get(..want).unwrap_or(bytes))
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.from.consume(n);
+        self.left = self.left.saturating_sub(n as u64);
     }
 }
 
