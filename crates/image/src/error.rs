@@ -83,12 +83,6 @@ pub enum Error {
     /// A system call failed.
     #[error(transparent)]
     System(#[from] sys::Error),
-    /// The store has nothing of this name.
-    #[error("{what}: not in the store")]
-    NotFound {
-        /// The image, layer, container or lease.
-        what: String,
-    },
     /// Someone else has it, or it is still needed.
     #[error("{what}: in use: {why}")]
     Busy {
@@ -113,6 +107,14 @@ impl Error {
         Self::Store {
             what: what.into(),
             why: why.to_string(),
+        }
+    }
+
+    /// Not in the store.
+    pub(crate) fn not_stored(what: impl Into<String>) -> Self {
+        Self::Missing {
+            what: what.into(),
+            why: "the store has no such image".to_owned(),
         }
     }
 

@@ -13,6 +13,7 @@ pub mod layer;
 mod platform;
 mod reference;
 pub mod registry;
+pub mod store;
 pub mod transport;
 
 pub use digest::{Algorithm, Digest, Hasher};

@@ -22,6 +22,7 @@ pub const CALLS: &[&str] = &[
     "mount_setattr",
     "open_tree",
     "openat2",
+    "overlay_lowerdir_add",
     "pidfd_open",
     "pr_set_mm_map",
     "setns_pidfd",

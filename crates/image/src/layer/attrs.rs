@@ -81,7 +81,13 @@ impl Policy {
     ///
     /// # Errors
     /// The failed call's.
-    pub fn give_fd(&self, fd: BorrowedFd<'_>, attrs: &Attrs, chmod: bool, path: &EntryPath) -> Result<()> {
+    pub fn give_fd(
+        &self,
+        fd: BorrowedFd<'_>,
+        attrs: &Attrs,
+        chmod: bool,
+        path: &EntryPath,
+    ) -> Result<()> {
         if let Some(owner) = attrs.owner
             && self.default_owner != Some(owner)
         {
@@ -164,7 +170,12 @@ pub(crate) fn set_at(
     key: &[u8],
     value: &[u8],
 ) -> rustix::io::Result<()> {
-    lsetxattr(by_fd(dir, name), OsStr::from_bytes(key), value, XattrFlags::empty())
+    lsetxattr(
+        by_fd(dir, name),
+        OsStr::from_bytes(key),
+        value,
+        XattrFlags::empty(),
+    )
 }
 
 /// Attributes can only be set by path on what cannot be opened; this one leads through a held

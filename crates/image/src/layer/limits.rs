@@ -84,5 +84,8 @@ impl Limits {
 }
 
 fn over(what: &str, limit: u64) -> Error {
-    Error::store("layer", format!("more than {limit} {what}: refused as a bomb"))
+    Error::store(
+        "layer",
+        format!("more than {limit} {what}: refused as a bomb"),
+    )
 }

@@ -33,7 +33,9 @@ impl IdMap {
     pub fn to_container(maps: &[Self], id: u32) -> Option<u32> {
         maps.iter().find_map(|m| {
             let at = id.checked_sub(m.host)?;
-            (at < m.count).then(|| m.container.checked_add(at)).flatten()
+            (at < m.count)
+                .then(|| m.container.checked_add(at))
+                .flatten()
         })
     }
 }
@@ -90,9 +92,8 @@ impl Ownership {
         gid: u32,
         xattrs: &BTreeMap<Vec<u8>, Vec<u8>>,
     ) -> Result<(u32, u32)> {
-        let outside = |what: &str, id: u32| {
-            Error::store("repack", format!("{what} {id} is not in the map"))
-        };
+        let outside =
+            |what: &str, id: u32| Error::store("repack", format!("{what} {id} is not in the map"));
         match self {
             Self::AsWritten => Ok((uid, gid)),
             Self::Rootless => Ok(xattrs
@@ -164,8 +165,16 @@ mod tests {
     #[test]
     fn maps() {
         let maps = [
-            IdMap { container: 0, host: 1000, count: 1 },
-            IdMap { container: 1, host: 100_000, count: 65_535 },
+            IdMap {
+                container: 0,
+                host: 1000,
+                count: 1,
+            },
+            IdMap {
+                container: 1,
+                host: 100_000,
+                count: 65_535,
+            },
         ];
         assert_eq!(IdMap::to_host(&maps, 0), Some(1000));
         assert_eq!(IdMap::to_host(&maps, 65_535), Some(165_534));

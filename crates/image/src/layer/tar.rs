@@ -13,6 +13,9 @@ use super::write::Data;
 use super::{Entry, EntryKind, EntryPath, Extent, Timestamp};
 use crate::{Error, Result};
 
+/// Most headers that describe one entry, its own included.
+const EXTENSIONS: usize = 16;
+
 /// A tar stream.
 #[derive(Debug)]
 pub struct Reader<R> {
@@ -22,6 +25,8 @@ pub struct Reader<R> {
     /// Zeros that follow it.
     padding: u64,
     globals: Pax,
+    /// Bytes of headers that made them.
+    global_size: u64,
     /// What was read and is no file's data, where that is kept.
     raw: Option<Vec<u8>>,
 }
@@ -34,6 +39,7 @@ impl<R: Read> Reader<R> {
             left: 0,
             padding: 0,
             globals: Pax::default(),
+            global_size: 0,
             raw: None,
         }
     }
@@ -85,7 +91,7 @@ impl<R: Read> Reader<R> {
         let mut extended = self.globals.clone();
         let mut long_name = None;
         let mut long_link = None;
-        loop {
+        for _ in 0..EXTENSIONS {
             let Some(block) = self.block_or_end()? else {
                 return Ok(None);
             };
@@ -96,6 +102,10 @@ impl<R: Read> Reader<R> {
                 b'x' => extended.add(&self.small(&header)?)?,
                 b'g' => {
                     let data = self.small(&header)?;
+                    self.global_size += data.len() as u64;
+                    if self.global_size > pax::LIMIT {
+                        break;
+                    }
                     self.globals.add(&data)?;
                     extended.add(&data)?;
                 }
@@ -112,6 +122,10 @@ impl<R: Read> Reader<R> {
                 }
             }
         }
+        Err(Error::Layer {
+            what: "tar extended headers".to_owned(),
+            why: "more than any entry needs",
+        })
     }
 
     /// Reads data of the present entry, as stored: a sparse file's runs one after the other.

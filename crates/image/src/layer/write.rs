@@ -85,7 +85,9 @@ pub struct Found {
 
 impl std::fmt::Debug for Found {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Found").field("entry", &self.entry).finish_non_exhaustive()
+        f.debug_struct("Found")
+            .field("entry", &self.entry)
+            .finish_non_exhaustive()
     }
 }
 

@@ -153,7 +153,12 @@ impl DirWriter {
 
     /// A link to a file of a lower layer: the file is copied here, so that both names are one
     /// file in this layer.
-    fn link_below(&mut self, path: &EntryPath, target: &EntryPath, lower: &dyn Lower) -> Result<()> {
+    fn link_below(
+        &mut self,
+        path: &EntryPath,
+        target: &EntryPath,
+        lower: &dyn Lower,
+    ) -> Result<()> {
         let refuse = |why| Error::Layer {
             what: format!("{path}: hard link to {target}"),
             why,
@@ -163,7 +168,8 @@ impl DirWriter {
         let here = self.directory(dir.components())?;
         if self.owned(here, target.name()).is_none() {
             let found = lower.find(&real)?;
-            let found = found.ok_or_else(|| refuse("there is no such file in this or a lower layer"))?;
+            let found =
+                found.ok_or_else(|| refuse("there is no such file in this or a lower layer"))?;
             if found.entry.kind == EntryKind::Directory {
                 return Err(refuse("it is a directory"));
             }
@@ -196,7 +202,9 @@ impl DirWriter {
                 continue;
             };
             if opaque {
-                attrs.xattrs.insert(self.opaque_name().to_vec(), b"y".to_vec());
+                attrs
+                    .xattrs
+                    .insert(self.opaque_name().to_vec(), b"y".to_vec());
             }
             let (fd, path) = (self.fd(id)?, self.path_of(id));
             self.clear_xattrs(id, &attrs)?;

@@ -28,7 +28,10 @@ use super::{Entry, EntryKind, EntryPath, Extent, LayerWriter, Lower, Ownership};
 use crate::{Error, Result};
 use nodes::{Node, Own, ROOT};
 
-pub(crate) use remove::{remove_contents, remove_tree};
+pub(crate) use remove::{names, remove_contents, remove_tree};
+
+/// The unit of disk space that is counted.
+const BLOCK: u64 = 4096;
 
 /// What the directory is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -70,6 +73,8 @@ pub struct DirWriter {
     replaced: Option<OwnedFd>,
     moved: Vec<Moved>,
     files: u64,
+    /// Bytes on disk and inodes, as far as they can be known without asking.
+    written: (u64, u64),
     /// The time that directories get which nothing gives one.
     fallback: HashMap<u32, super::Timestamp>,
 }
@@ -105,6 +110,7 @@ impl DirWriter {
             replaced: None,
             moved: Vec::new(),
             files: 0,
+            written: (BLOCK, 1),
             fallback: HashMap::new(),
         })
     }
@@ -118,6 +124,17 @@ impl DirWriter {
     #[must_use]
     pub fn moved(&self) -> &[Moved] {
         &self.moved
+    }
+
+    /// Bytes on disk and inodes of what was written: what replaced files took is in it.
+    #[must_use]
+    pub fn written(&self) -> (u64, u64) {
+        self.written
+    }
+
+    fn count(&mut self, bytes: u64) {
+        self.written.0 += bytes.next_multiple_of(BLOCK);
+        self.written.1 += 1;
     }
 
     /// Begins the next layer of a whole tree.
@@ -177,10 +194,17 @@ impl DirWriter {
     fn make_directory(&mut self, parent: u32, dir: &Arc<OwnedFd>, name: &[u8]) -> Result<u32> {
         mkdirat(dir, OsStr::from_bytes(name), Mode::RWXU)
             .context("mkdirat", || Shown(name).to_string())?;
+        self.count(BLOCK);
         Ok(self.add(parent, name, None, true))
     }
 
-    fn file(&mut self, parent: u32, entry: &Entry, attrs: &Attrs, data: &mut dyn Data) -> Result<Option<Place>> {
+    fn file(
+        &mut self,
+        parent: u32,
+        entry: &Entry,
+        attrs: &Attrs,
+        data: &mut dyn Data,
+    ) -> Result<Option<Place>> {
         let (size, extents) = match &entry.kind {
             EntryKind::File { size, extents } => (*size, extents.as_slice()),
             _ => (0, &[][..]),
@@ -189,10 +213,17 @@ impl DirWriter {
         let dir = self.fd(parent)?;
         let name = OsStr::from_bytes(path.name());
         let (mode, chmod) = self.policy.creation_mode(attrs.mode);
-        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = self.twice(parent, path, || rustix::fs::openat(&dir, name, flags, mode), "openat")?;
+        let flags =
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self.twice(
+            parent,
+            path,
+            || rustix::fs::openat(&dir, name, flags, mode),
+            "openat",
+        )?;
         write_extents(&fd, size, extents, data, path)?;
         self.policy.give_fd(fd.as_fd(), attrs, chmod, path)?;
+        self.count(extents.iter().map(|e| e.len).sum());
         if extents.is_empty() {
             return Ok(None);
         }
@@ -241,6 +272,7 @@ impl DirWriter {
         let name = OsStr::from_bytes(path.name());
         let make = || mknodat(&dir, name, kind, Mode::from_raw_mode(0o600), device);
         self.twice(parent, path, make, "mknodat")?;
+        self.count(0);
         self.policy.give_at(dir.as_fd(), attrs, &entry.kind, path)
     }
 
@@ -248,8 +280,15 @@ impl DirWriter {
         let dir = self.fd(parent)?;
         let name = OsStr::from_bytes(entry.path.name());
         let target = OsStr::from_bytes(target);
-        self.twice(parent, &entry.path, || symlinkat(target, &dir, name), "symlinkat")?;
-        self.policy.give_at(dir.as_fd(), attrs, &entry.kind, &entry.path)
+        self.twice(
+            parent,
+            &entry.path,
+            || symlinkat(target, &dir, name),
+            "symlinkat",
+        )?;
+        self.count(0);
+        self.policy
+            .give_at(dir.as_fd(), attrs, &entry.kind, &entry.path)
     }
 
     fn hard_link(&mut self, parent: u32, path: &EntryPath, target: &EntryPath) -> Result<()> {

@@ -107,7 +107,13 @@ impl DirWriter {
         self.node(parent).own.get(name).copied()
     }
 
-    pub(super) fn add(&mut self, parent: u32, name: &[u8], fd: Option<OwnedFd>, implicit: bool) -> u32 {
+    pub(super) fn add(
+        &mut self,
+        parent: u32,
+        name: &[u8],
+        fd: Option<OwnedFd>,
+        implicit: bool,
+    ) -> u32 {
         let id = u32::try_from(self.nodes.len()).unwrap_or(u32::MAX);
         let mut node = Node::new(parent, name);
         node.implicit = implicit;
@@ -202,7 +208,7 @@ impl DirWriter {
             match step {
                 Step::Into(child) => {
                     if make {
-                        self.own(at, &name, super::Own::Entry);
+                        self.own(at, &name, Own::Entry);
                     }
                     at = child;
                 }

@@ -4,7 +4,9 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, chmodat, mknodat, openat, renameat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, chmodat, mknodat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use sys::Context as _;
 
@@ -141,7 +143,9 @@ fn remove_at(dir: BorrowedFd<'_>, name: &OsStr, depth: u32) -> Result<()> {
     }
     let fd = open_to_empty(dir, name)?;
     if depth == 0 {
-        return Err(Errno::NAMETOOLONG).context("unlinkat", describe).map_err(Into::into);
+        return Err(Errno::NAMETOOLONG)
+            .context("unlinkat", describe)
+            .map_err(Into::into);
     }
     for child in names(fd.as_fd())? {
         remove_at(fd.as_fd(), OsStr::from_bytes(child.to_bytes()), depth - 1)?;
@@ -154,9 +158,7 @@ fn remove_at(dir: BorrowedFd<'_>, name: &OsStr, depth: u32) -> Result<()> {
 fn open_to_empty(dir: BorrowedFd<'_>, name: &OsStr) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let open = || openat(dir, name, flags, Mode::empty());
-    let writable = |fd: &OwnedFd| {
-        rustix::fs::fstat(fd).is_ok_and(|s| s.st_mode & 0o300 == 0o300)
-    };
+    let writable = |fd: &OwnedFd| rustix::fs::fstat(fd).is_ok_and(|s| s.st_mode & 0o300 == 0o300);
     let opened = match open() {
         Ok(fd) if writable(&fd) => Ok(fd),
         Ok(_) | Err(Errno::ACCESS) => {

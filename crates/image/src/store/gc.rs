@@ -1,0 +1,175 @@
+//! Removing: images by hand, layers that nothing needs, what a crash left behind.
+
+use std::collections::HashSet;
+use std::os::fd::AsFd as _;
+
+use super::Store;
+use super::db::Write;
+use super::record::{ImageRecord, LayerRecord, LeaseRecord, MountRecord, now};
+use crate::layer::dir::{names, remove_contents, remove_tree};
+use crate::{Digest, Error, Result};
+
+/// What a collection removed.
+#[derive(Clone, Debug, Default)]
+pub struct Freed {
+    /// Ids of images.
+    pub images: Vec<Digest>,
+    /// Chain ids of layers.
+    pub layers: Vec<Digest>,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Removes an image with all its names, and the layers that nothing else needs.
+    ///
+    /// # Errors
+    /// [`Error::Missing`]; [`Error::Busy`] where it is pinned, leased or a container's; not
+    /// written.
+    pub fn remove(&self, id: &Digest) -> Result<Freed> {
+        self.db.write(|write| {
+            let image: Option<ImageRecord> = write.get(&id.to_string())?;
+            let image = image.ok_or_else(|| Error::not_stored(format!("image {id}")))?;
+            if let Some(why) = needed_by(write, &image)? {
+                return Err(Error::Busy {
+                    what: format!("image {id}"),
+                    why,
+                });
+            }
+            forget(write, &image)
+        })?;
+        let mut freed = self.collect_layers()?;
+        freed.images.push(id.clone());
+        Ok(freed)
+    }
+
+    /// Collects what nothing needs: layers without an image, leases that are over; with
+    /// `unused`, images too that no container and no lease uses and that are not pinned.
+    ///
+    /// # Errors
+    /// Not written.
+    pub fn gc(&self, unused: bool) -> Result<Freed> {
+        self.must_write()?;
+        let mut gone = Vec::new();
+        self.db.write(|write| {
+            for lease in write.all::<LeaseRecord>()? {
+                if lease.is_over(now()) {
+                    write.remove::<LeaseRecord>(&lease.id)?;
+                }
+            }
+            if unused {
+                for image in write.all::<ImageRecord>()? {
+                    if needed_by(write, &image)?.is_none() {
+                        forget(write, &image)?;
+                        gone.push(image.id);
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        let mut freed = self.collect_layers()?;
+        freed.images = gone;
+        Ok(freed)
+    }
+
+    /// Removes layers that no image, lease, container or running pull needs.
+    pub(crate) fn collect_layers(&self) -> Result<Freed> {
+        let mut freed = Freed::default();
+        self.flights.with_wanted(|is_wanted| {
+            self.db.write(|write| {
+                let needed = needed_layers(write)?;
+                for layer in write.all::<LayerRecord>()? {
+                    if !needed.contains(&layer.chain) && !is_wanted(&layer.chain) {
+                        write.remove::<LayerRecord>(&layer.chain.to_string())?;
+                        freed.bytes += layer.disk;
+                        freed.layers.push(layer.chain);
+                    }
+                }
+                Ok(())
+            })?;
+            // Still under the lock: a pull must not find the record gone and the files there.
+            for chain in &freed.layers {
+                self.place.remove_layer(chain)?;
+            }
+            Ok::<_, Error>(())
+        })?;
+        Ok(freed)
+    }
+
+    /// At the start: what a crash or a reboot left.
+    pub(crate) fn sweep(&self) -> Result<()> {
+        remove_contents(self.place.tmp())?;
+        let read = self.db.read()?;
+        let known: HashSet<String> = read
+            .all::<LayerRecord>()?
+            .into_iter()
+            .map(|l| l.chain.hex().to_owned())
+            .collect();
+        for name in names(self.place.layers())? {
+            if !known.contains(name.to_string_lossy().as_ref()) {
+                remove_tree(self.place.layers(), name.to_bytes())?;
+            }
+        }
+        self.sweep_containers()?;
+        let images: Vec<ImageRecord> = read.all()?;
+        let documents: HashSet<String> = images
+            .iter()
+            .flat_map(|i| [i.id.to_string(), i.manifest.to_string()])
+            .collect();
+        let stale: Vec<String> = (read.documents()?.into_iter())
+            .filter(|d| !documents.contains(d))
+            .collect();
+        drop(read);
+        if !stale.is_empty() {
+            self.db
+                .write(|write| stale.iter().try_for_each(|d| write.remove_document(d)))?;
+        }
+        self.gc(false)?;
+        rustix::fs::fsync(self.place.root().as_fd())
+            .map_err(|e| Error::System(sys::Error::new("fsync", "store", e)))
+    }
+}
+
+/// Forgets an image and its documents.
+fn forget(write: &Write, image: &ImageRecord) -> Result<()> {
+    write.remove::<ImageRecord>(&image.id.to_string())?;
+    write.remove_document(&image.id.to_string())?;
+    write.remove_document(&image.manifest.to_string())
+}
+
+/// Why an image must stay.
+fn needed_by(write: &Write, image: &ImageRecord) -> Result<Option<String>> {
+    if image.pinned {
+        return Ok(Some("it is pinned: unpin it first".to_owned()));
+    }
+    for mount in write.all::<MountRecord>()? {
+        if mount.image == image.id {
+            return Ok(Some(format!(
+                "container {} is made from it: remove that first",
+                mount.id
+            )));
+        }
+    }
+    for lease in write.all::<LeaseRecord>()? {
+        if !lease.is_over(now()) && lease.images.contains(&image.id) {
+            return Ok(Some(format!("lease {} holds it", lease.id)));
+        }
+    }
+    Ok(None)
+}
+
+fn needed_layers(write: &Write) -> Result<HashSet<Digest>> {
+    let mut needed = HashSet::new();
+    for image in write.all::<ImageRecord>()? {
+        needed.extend(image.layers);
+    }
+    for mount in write.all::<MountRecord>()? {
+        needed.extend(mount.layers);
+    }
+    for lease in write.all::<LeaseRecord>()? {
+        if !lease.is_over(now()) {
+            needed.extend(lease.layers);
+        }
+    }
+    Ok(needed)
+}

@@ -1,0 +1,220 @@
+//! The store of images: `/var/lib/hull`.
+//!
+//! ```no_run
+//! use image::store::{MountOptions, PullOptions, Store};
+//! use image::{Reference, transport::{LayoutSource, Name}};
+//! # fn main() -> image::Result<()> {
+//! let store = Store::open("/var/lib/hull".as_ref())?;
+//! let source = LayoutSource::open("layout".as_ref(), &Name::Only)?;
+//! let name = Reference::parse("busybox")?;
+//! let image = store.pull(&source, &name, &PullOptions::default())?;
+//! let rootfs = store.mount(&image.id, "container-1", &MountOptions::default())?;
+//! println!("{}", rootfs.path.display());
+//! store.remove_rootfs("container-1")?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Who may do what
+//! One process writes: [`Store::open`] takes the lock or says who has it. Any number of others
+//! may look meanwhile ([`Store::open_read_only`]). Inside a process, a [`Store`] is shared between
+//! threads; two pulls that need the same layer fetch it once.
+//!
+//! # Naming
+//! An image is found by a reference, by a digest reference, by its id (the digest of its
+//! configuration) or by a prefix of that ([`Store::find`]). Layers are known by their chain ids.
+//!
+//! # What survives a crash
+//! A pull writes into `tmp/`, makes the bytes durable, renames layers into their places, makes
+//! the names durable, and only then one transaction makes the image and its layers known.
+//! What is not in the database at the next start is removed. What is in it is complete; `check`
+//! proves that by computing each layer's digest again from what is on disk.
+
+mod build;
+mod db;
+mod df;
+mod flight;
+mod gc;
+mod images;
+mod lease;
+mod lower;
+mod mount;
+mod overlay;
+mod place;
+mod pull;
+mod record;
+mod split;
+mod stream;
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
+use rustix::io::Errno;
+use sys::Context as _;
+
+pub use df::{FsInfo, ImageUsage, Usage};
+pub use gc::Freed;
+pub use mount::{MountOptions, Rootfs};
+pub use pull::{Event, PARALLEL, Progress, PullOptions};
+pub use record::{
+    Format, ImageDetails, ImageRecord, LayerRecord, LeaseRecord, MountRecord, chain_id, chain_ids,
+};
+
+use crate::layer::Ownership;
+use crate::{Error, Result};
+
+/// Where the store is unless configured otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/hull";
+
+/// How to open a store.
+#[derive(Clone, Debug, Default)]
+pub struct StoreOptions {
+    /// How new layers are kept; `None` for the fastest that the kernel offers.
+    pub format: Option<Format>,
+    /// How long to wait for another writer to end.
+    pub wait: Duration,
+    /// For a user who is not root: owners are kept beside the files, overlays use attributes of
+    /// the user.
+    pub rootless: bool,
+}
+
+/// A store of images.
+#[derive(Debug)]
+pub struct Store {
+    place: place::Place,
+    db: db::Db,
+    /// Held by the writer.
+    lock: Option<File>,
+    flights: flight::Flights,
+    /// Held while an image becomes durable.
+    commit: Mutex<()>,
+    /// Held while something is mounted or unmounted.
+    mounts: Mutex<()>,
+    format: Format,
+    ownership: Ownership,
+    userxattr: bool,
+}
+
+impl Store {
+    /// Opens the store below `root` to read and write, and makes it if it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] where another process has it; those of the file system.
+    pub fn open(root: &Path) -> Result<Self> {
+        Self::open_with(root, &StoreOptions::default())
+    }
+
+    /// The same with options.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn open_with(root: &Path, options: &StoreOptions) -> Result<Self> {
+        let place = place::Place::open(root, true)?;
+        let lock = lock(&place, options.wait)?;
+        let db = db::Db::create(&root.join("db"))?;
+        let ownership = if options.rootless {
+            Ownership::Rootless
+        } else {
+            Ownership::AsWritten
+        };
+        let store = Self {
+            place,
+            db,
+            lock: Some(lock),
+            flights: flight::Flights::default(),
+            commit: Mutex::new(()),
+            mounts: Mutex::new(()),
+            format: options.format.unwrap_or(Format::Directory),
+            ownership,
+            userxattr: options.rootless,
+        };
+        store.sweep()?;
+        Ok(store)
+    }
+
+    /// Opens the store to look at it, beside a writer or without one.
+    ///
+    /// # Errors
+    /// There is no store; those of the file system.
+    pub fn open_read_only(root: &Path) -> Result<Self> {
+        if !root.join("db").exists() {
+            return Err(Error::Missing {
+                what: format!("store {}", root.display()),
+                why: "nothing was pulled yet".to_owned(),
+            });
+        }
+        Ok(Self {
+            place: place::Place::open(root, false)?,
+            db: db::Db::read_only(&root.join("db"))?,
+            lock: None,
+            flights: flight::Flights::default(),
+            commit: Mutex::new(()),
+            mounts: Mutex::new(()),
+            format: Format::Directory,
+            ownership: Ownership::AsWritten,
+            userxattr: false,
+        })
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.place.path().to_owned()
+    }
+
+    /// How new layers are kept.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn must_write(&self) -> Result<()> {
+        if self.lock.is_none() {
+            return Err(Error::store("store", "opened for reading only"));
+        }
+        Ok(())
+    }
+}
+
+/// Takes the store's lock, or says who has it.
+fn lock(place: &place::Place, wait: Duration) -> Result<File> {
+    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let fd = openat(place.root(), "lock", flags, Mode::from_raw_mode(0o600));
+    let mut file = File::from(fd.context("openat", || "lock, O_CREAT")?);
+    let until = Instant::now() + wait;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Err(Errno::WOULDBLOCK) => return Err(busy(place.path(), &mut file)),
+            Err(e) => return Err(e).context("flock", || "lock").map_err(Into::into),
+        }
+    }
+    let mut note = || -> std::io::Result<()> {
+        file.set_len(0)?;
+        file.write_all(format!("{}\n", std::process::id()).as_bytes())
+    };
+    note().map_err(|e| Error::io("store: write lock", e))?;
+    Ok(file)
+}
+
+fn busy(path: &Path, file: &mut File) -> Error {
+    let mut text = String::new();
+    let _ = file.read_to_string(&mut text);
+    let pid = text.trim();
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let who = match (pid, name.trim()) {
+        ("", _) => "another process".to_owned(),
+        (pid, "") => format!("process {pid}"),
+        (pid, name) => format!("{name} (process {pid})"),
+    };
+    Error::Busy {
+        what: format!("store {}", path.display()),
+        why: format!("{who} writes it: wait for it, or ask it"),
+    }
+}

@@ -1,0 +1,172 @@
+//! The store's directory.
+//!
+//! ```text
+//! lock            held by the one writer; its process id is in it
+//! db              records
+//! tmp/            what is being written; emptied at start-up
+//! layers/HEX/     one layer: `tree/` or `layer.erofs`, `split` (how its tar stream was)
+//! containers/ID/  `upper/` and `work/` of a container
+//! mnt/            mount points: `layers/HEX`, `containers/ID`
+//! ```
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, mkdirat, openat, renameat, statat};
+use rustix::io::Errno;
+use sys::Context as _;
+
+use crate::layer::dir::remove_tree;
+use crate::{Digest, Result};
+
+/// Directories of the store.
+const PARTS: [&str; 6] = [
+    "tmp",
+    "layers",
+    "containers",
+    "mnt",
+    "mnt/layers",
+    "mnt/containers",
+];
+
+/// The store's directory, held open.
+#[derive(Debug)]
+pub(crate) struct Place {
+    path: PathBuf,
+    root: OwnedFd,
+    layers: OwnedFd,
+    tmp: OwnedFd,
+    next: AtomicU64,
+}
+
+impl Place {
+    /// Opens it; with `make`, what is missing is made.
+    pub fn open(path: &Path, make: bool) -> Result<Self> {
+        if make {
+            std::fs::create_dir_all(path)
+                .map_err(|e| crate::Error::io(format!("store: make {}", path.display()), e))?;
+        }
+        let root = open_dir(CWD, path)?;
+        if make {
+            rustix::fs::fchmod(&root, Mode::RWXU)
+                .context("fchmod", || format!("{path:?}, 0700"))?;
+            for part in PARTS {
+                make_dir(root.as_fd(), Path::new(part))?;
+            }
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            layers: open_dir(root.as_fd(), Path::new("layers"))?,
+            tmp: open_dir(root.as_fd(), Path::new("tmp"))?,
+            root,
+            next: AtomicU64::new(0),
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    pub fn layers(&self) -> BorrowedFd<'_> {
+        self.layers.as_fd()
+    }
+
+
+    /// A fresh directory for what is being written.
+    pub fn temporary(&self) -> Result<Temporary> {
+        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
+        mkdirat(&self.tmp, name.as_str(), Mode::RWXU)
+            .context("mkdirat", || format!("tmp/{name}"))?;
+        Ok(Temporary {
+            fd: open_dir(self.tmp.as_fd(), Path::new(&name))?,
+            parent: self.tmp.try_clone().context("dup", || "tmp")?,
+            name: Some(name),
+        })
+    }
+
+    /// Gives a layer its name. What is in the way is not in the database and goes.
+    pub fn commit(&self, made: &mut Temporary, chain: &Digest) -> Result<()> {
+        let Some(name) = made.name.take() else {
+            return Ok(());
+        };
+        let rename = || renameat(&self.tmp, name.as_str(), &self.layers, chain.hex());
+        let renamed = match rename() {
+            Err(Errno::EXIST | Errno::NOTEMPTY) => {
+                remove_tree(self.layers.as_fd(), chain.hex().as_bytes())?;
+                rename()
+            }
+            other => other,
+        };
+        renamed.context("renameat", || format!("tmp/{name}, layers/{}", chain.hex()))?;
+        Ok(())
+    }
+
+    /// Makes the names of committed layers durable.
+    pub fn sync_layers(&self) -> Result<()> {
+        rustix::fs::fsync(&self.layers).context("fsync", || "layers")?;
+        Ok(())
+    }
+
+    /// Removes a layer's directory.
+    pub fn remove_layer(&self, chain: &Digest) -> Result<()> {
+        // Renamed first: whoever looks for the name finds it whole or not at all.
+        let name = format!("gone-{}", self.next.fetch_add(1, Ordering::Relaxed));
+        match renameat(&self.layers, chain.hex(), &self.tmp, name.as_str()) {
+            Ok(()) => remove_tree(self.tmp.as_fd(), name.as_bytes()),
+            Err(Errno::NOENT) => Ok(()),
+            Err(e) => Err(e)
+                .context("renameat", || format!("layers/{}, tmp/{name}", chain.hex()))
+                .map_err(Into::into),
+        }
+    }
+
+    /// Opens a committed layer's directory.
+    pub fn open_layer(&self, chain: &Digest) -> Result<OwnedFd> {
+        open_dir(self.layers.as_fd(), Path::new(chain.hex()))
+    }
+
+    pub fn tmp(&self) -> BorrowedFd<'_> {
+        self.tmp.as_fd()
+    }
+}
+
+/// A directory that is removed unless it is committed.
+#[derive(Debug)]
+pub(crate) struct Temporary {
+    pub fd: OwnedFd,
+    parent: OwnedFd,
+    name: Option<String>,
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            // What cannot be removed now is removed at the next start.
+            let _ = remove_tree(self.parent.as_fd(), name.as_bytes());
+        }
+    }
+}
+
+pub(crate) fn open_dir(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = openat(at, path, flags, Mode::empty());
+    Ok(fd.context("openat", || format!("{path:?}, O_DIRECTORY"))?)
+}
+
+pub(crate) fn make_dir(at: BorrowedFd<'_>, path: &Path) -> Result<()> {
+    match mkdirat(at, path, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(e) => Err(e)
+            .context("mkdirat", || format!("{path:?}"))
+            .map_err(Into::into),
+    }
+}
+
+pub(crate) fn exists(at: BorrowedFd<'_>, path: &str) -> bool {
+    statat(at, path, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+}

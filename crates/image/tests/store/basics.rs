@@ -1,0 +1,142 @@
+//! An image's way through the store.
+
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use image::Reference;
+use image::store::{MountOptions, PullOptions, Store};
+
+use crate::archive::{Archive, Meta};
+use crate::layout::{Layout, Pack};
+
+fn name(text: &str) -> Reference {
+    Reference::parse(text).unwrap()
+}
+
+/// Two layers that use every rule that works between layers.
+pub fn two_layers() -> Vec<Vec<u8>> {
+    let lower = Archive::new()
+        .dir_with("./", &Meta::mode(0o711))
+        .dir_with("etc", &Meta::mode(0o750).owner(5, 6))
+        .file("etc/passwd", b"root:x:0:0::/:/bin/sh\n")
+        .file("etc/gone", b"gone")
+        .dir("full")
+        .file("full/a", b"a")
+        .file("full/b", b"b")
+        .dir("usr/lib")
+        .symlink("lib", "usr/lib")
+        .file_with("bin/su", &[7; 5000], &Meta::mode(0o4755).owner(0, 42))
+        .char_device("dev/null", 1, 3)
+        .fifo("run/pipe")
+        .hard_link("bin/sudo", "bin/su")
+        .done();
+    let upper = Archive::new()
+        .file("etc/.wh.gone", b"")
+        .file("etc/new", b"new")
+        .file("full/.wh..wh..opq", b"")
+        .file("full/c", b"c")
+        .file("lib/libc.so", b"code")
+        .hard_link("etc/su", "bin/su")
+        .done();
+    vec![lower, upper]
+}
+
+fn check_two_layers(root: &Path) {
+    let stat = |p: &str| std::fs::symlink_metadata(root.join(p)).unwrap();
+    assert_eq!(stat("").permissions().mode() & 0o7777, 0o711);
+    assert_eq!(
+        (
+            stat("etc").mode() & 0o7777,
+            stat("etc").uid(),
+            stat("etc").gid()
+        ),
+        (0o750, 5, 6)
+    );
+    assert_eq!(stat("etc").mtime(), 1_700_000_000);
+    assert!(!root.join("etc/gone").exists());
+    assert_eq!(std::fs::read(root.join("etc/new")).unwrap(), b"new");
+    let listed = |p: &str| {
+        let mut all: Vec<String> = std::fs::read_dir(root.join(p))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        all.sort();
+        all
+    };
+    assert_eq!(listed("full"), ["c"]);
+    assert_eq!(listed("etc"), ["new", "passwd", "su"]);
+    assert!(stat("lib").file_type().is_symlink());
+    assert_eq!(
+        std::fs::read(root.join("usr/lib/libc.so")).unwrap(),
+        b"code"
+    );
+    assert_eq!(
+        (stat("bin/su").mode() & 0o7777, stat("bin/su").gid()),
+        (0o4755, 42)
+    );
+    assert_eq!(stat("bin/su").size(), 5000);
+    assert_eq!(stat("bin/su").ino(), stat("etc/su").ino());
+    assert!(stat("dev/null").file_type().is_char_device());
+    assert_eq!(stat("dev/null").rdev(), rustix::fs::makedev(1, 3));
+    assert!(stat("run/pipe").file_type().is_fifo());
+}
+
+#[test]
+fn pulled_mounted_and_removed() {
+    for pack in [Pack::Plain, Pack::Gzip, Pack::Zstd] {
+        let mut layout = Layout::new();
+        layout.image("v1", &two_layers(), pack);
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let image = store
+            .pull(
+                &layout.source("v1"),
+                &name("x/y:v1"),
+                &PullOptions::default(),
+            )
+            .unwrap();
+        assert_eq!(store.find("x/y:v1").unwrap().id, image.id);
+        assert_eq!(store.find(image.id.short()).unwrap().id, image.id);
+        let rootfs = store
+            .mount(&image.id, "c1", &MountOptions::default())
+            .unwrap();
+        check_two_layers(&rootfs.path);
+        std::fs::write(rootfs.path.join("etc/written"), "mine").unwrap();
+        assert!(store.usage("c1").unwrap().0 >= 4096);
+        assert!(
+            store
+                .remove(&image.id)
+                .unwrap_err()
+                .to_string()
+                .contains("c1")
+        );
+        store.unmount("c1").unwrap();
+        let again = store
+            .mount(&image.id, "c1", &MountOptions::default())
+            .unwrap();
+        assert_eq!(
+            std::fs::read(again.path.join("etc/written")).unwrap(),
+            b"mine"
+        );
+        store.remove_rootfs("c1").unwrap();
+        let read_only = MountOptions {
+            read_only: true,
+            ..MountOptions::default()
+        };
+        let volume = store.mount(&image.id, "c2", &read_only).unwrap();
+        check_two_layers(&volume.path);
+        assert!(std::fs::write(volume.path.join("etc/written"), "mine").is_err());
+        store.remove_rootfs("c2").unwrap();
+        assert_eq!(store.remove(&image.id).unwrap().layers.len(), 2);
+        for part in [
+            "layers",
+            "tmp",
+            "containers",
+            "mnt/containers",
+            "mnt/layers",
+        ] {
+            let left = std::fs::read_dir(dir.path().join(part)).unwrap().count();
+            assert_eq!(left, 0, "{part}");
+        }
+    }
+}
