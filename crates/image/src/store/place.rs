@@ -76,7 +76,6 @@ impl Place {
         self.layers.as_fd()
     }
 
-
     /// A fresh directory for what is being written.
     pub fn temporary(&self) -> Result<Temporary> {
         let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();

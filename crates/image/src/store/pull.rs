@@ -417,12 +417,14 @@ impl Store {
         self.place_layers(layers)?;
         self.db.write(|write| {
             let old = write.get::<LeaseRecord>(PARTIAL_LEASE)?;
-            let mut lease = old.filter(|l| !l.is_over(now())).unwrap_or_else(|| LeaseRecord {
-                id: PARTIAL_LEASE.to_owned(),
-                expires: None,
-                images: Default::default(),
-                layers: Default::default(),
-            });
+            let mut lease = old
+                .filter(|l| !l.is_over(now()))
+                .unwrap_or_else(|| LeaseRecord {
+                    id: PARTIAL_LEASE.to_owned(),
+                    expires: None,
+                    images: Default::default(),
+                    layers: Default::default(),
+                });
             lease.expires = Some(now() + KEEP_PARTIAL);
             for layer in layers {
                 lease.layers.insert(layer.record().chain.clone());
