@@ -138,4 +138,15 @@ impl Error {
             _ => false,
         }
     }
+
+    /// Whether the same request may succeed another time.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            // A certificate or a name does not become better by waiting.
+            Self::Connection { why, .. } => !why.starts_with("TLS:") && !why.contains("no address"),
+            Self::Status { status, .. } => crate::registry::is_transient(*status),
+            _ => false,
+        }
+    }
 }

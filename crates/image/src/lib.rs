@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod config;
+pub mod copy;
 mod digest;
 pub mod document;
 mod error;
 pub mod layer;
 mod platform;
+pub mod policy;
+pub mod progress;
 mod reference;
 pub mod registry;
 pub mod store;
@@ -19,4 +22,5 @@ pub mod transport;
 pub use digest::{Algorithm, Digest, Hasher};
 pub use error::{Error, Result};
 pub use platform::Platform;
+pub use progress::Progress;
 pub use reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};

@@ -155,16 +155,6 @@ impl Client {
         self.retry
     }
 
-    /// Whether certificates are not checked.
-    pub const fn is_insecure(&self) -> bool {
-        self.insecure
-    }
-
-    /// Sends requests.
-    pub const fn http(&self) -> &Arc<Http> {
-        &self.http
-    }
-
     /// With TLS if that can be, else without if that may be.
     fn first_contact(&mut self) -> Result<Response> {
         if self.insecure {
@@ -383,7 +373,7 @@ impl Client {
             let asked = match &result {
                 Ok(r) if is_transient(r.status) => r.header("retry-after").map(str::to_owned),
                 Ok(_) => return result,
-                Err(e) if is_passing(e) => None,
+                Err(e) if e.is_transient() => None,
                 Err(_) => return result,
             };
             let asked = asked.and_then(|v| retry_after(&v, now()));
@@ -400,7 +390,7 @@ impl Client {
         let mut n = 0;
         loop {
             let error = match attempt() {
-                Err(e) if is_passing(&e) => e,
+                Err(e) if e.is_transient() => e,
                 other => return other,
             };
             let Some(pause) = self.retry.pause(n, None) else {
@@ -409,16 +399,6 @@ impl Client {
             n += 1;
             std::thread::sleep(pause);
         }
-    }
-}
-
-/// Whether trying again may help.
-pub fn is_passing(error: &Error) -> bool {
-    match error {
-        // A certificate does not become better by waiting.
-        Error::Connection { why, .. } => !why.starts_with("TLS:") && !why.contains("no address"),
-        Error::Status { status, .. } => is_transient(*status),
-        _ => false,
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ureq::http::Method;
 
-use super::client::{Call, Client, Needs, is_passing};
+use super::client::{Call, Client, Needs};
 use super::http::Response;
 use crate::document::Descriptor;
 use crate::{Error, Result};
@@ -91,7 +91,7 @@ impl Download {
         match self.request() {
             Ok(body) => self.body = Some(body),
             // The next read tries again.
-            Err(e) if is_passing(&e) => {}
+            Err(e) if e.is_transient() => {}
             Err(e) => return Err(io::Error::other(e.to_string())),
         }
         Ok(())

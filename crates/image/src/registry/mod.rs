@@ -19,4 +19,5 @@ mod url;
 pub use access::Access;
 pub use push::RegistryDestination;
 pub use retry::Retry;
+pub(crate) use retry::is_transient;
 pub use source::RegistrySource;

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use ureq::http::Method;
 
-use super::client::{Call, Client, Needs, Target, is_passing};
+use super::client::{Call, Client, Needs, Target};
 use super::http::{Payload, Response};
 use super::source::manifest;
 use super::tags::fallback_tag;
@@ -110,7 +110,7 @@ impl RegistryDestination {
                 .header("content-range", range);
             let error = match self.client.call_stream(&call, Payload::Bytes(rest), &[202]) {
                 Ok(response) => return self.next(&response),
-                Err(e) if is_passing(&e) => e,
+                Err(e) if e.is_transient() => e,
                 Err(e) => return Err(e),
             };
             let Some(pause) = retry.pause(n, None) else {
@@ -232,6 +232,10 @@ impl Destination for RegistryDestination {
                 Ok((blob.digest.clone(), blob.size))
             }
         }
+    }
+
+    fn wants_compressed(&self) -> bool {
+        true
     }
 
     fn put_manifest(&self, raw: &RawManifest, name: PutAs<'_>) -> Result<()> {

@@ -42,7 +42,7 @@ impl Retry {
 }
 
 /// Whether an answer with this status may become another one by itself.
-pub const fn is_transient(status: u16) -> bool {
+pub(crate) const fn is_transient(status: u16) -> bool {
     matches!(status, 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }
 

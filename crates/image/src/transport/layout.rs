@@ -209,6 +209,10 @@ impl Destination for LayoutDestination {
         }
     }
 
+    fn wants_compressed(&self) -> bool {
+        true
+    }
+
     fn accepts(&self, media_type: &str) -> bool {
         matches!(media_type, media_type::OCI_INDEX | media_type::OCI_MANIFEST)
     }
@@ -247,34 +251,36 @@ fn read_index(dir: &Path) -> Result<Index> {
 }
 
 fn pick(dir: &Path, index: &Index, name: &Name) -> Result<Descriptor> {
+    match (choose(index, name), name) {
+        (Ok(entry), _) => Ok(entry),
+        (Err(_), Name::Digest(digest)) => by_digest_alone(dir, digest),
+        (Err(why), _) => Err(Error::Missing {
+            what: format!("oci:{}{name}", dir.display()),
+            why,
+        }),
+    }
+}
+
+/// The entry that `name` means, or what there is instead.
+pub(super) fn choose(index: &Index, name: &Name) -> std::result::Result<Descriptor, String> {
     let matching = |d: &&Descriptor| match name {
-        Name::Only => true,
+        Name::Only => index.manifests.len() == 1,
         Name::Tag(tag) => d.annotations.get(REF_NAME).is_some_and(|n| n == tag),
         Name::Digest(digest) => d.digest == *digest,
     };
-    let found: Vec<&Descriptor> = index.manifests.iter().filter(matching).collect();
-    let first = found.first().copied().cloned();
-    match (first, name) {
-        (Some(entry), Name::Tag(_) | Name::Digest(_)) => Ok(entry),
-        (Some(entry), Name::Only) if found.len() == 1 => Ok(entry),
-        (None, Name::Digest(digest)) => by_digest_alone(dir, digest),
-        _ => {
-            let names: Vec<&str> = index
-                .manifests
-                .iter()
-                .filter_map(|d| d.annotations.get(REF_NAME).map(String::as_str))
-                .take(20)
-                .collect();
-            Err(Error::Missing {
-                what: format!("oci:{}{name}", dir.display()),
-                why: format!(
-                    "{} images here; names: {}",
-                    index.manifests.len(),
-                    names.join(", ")
-                ),
-            })
-        }
+    if let Some(entry) = index.manifests.iter().find(matching) {
+        return Ok(entry.clone());
     }
+    let names = index
+        .manifests
+        .iter()
+        .filter_map(|d| d.annotations.get(REF_NAME));
+    let names: Vec<&str> = names.map(String::as_str).take(20).collect();
+    Err(format!(
+        "{} images here; names: {}",
+        index.manifests.len(),
+        names.join(", ")
+    ))
 }
 
 /// A manifest that is in the layout but not in its index.

@@ -4,13 +4,21 @@
 //! one. The bytes that a source hands out are not yet believed: [`Source::manifest`] checks the
 //! digest where one was asked for, and blobs go through [`Verified`].
 
+mod archive;
+mod directory;
 pub(crate) mod files;
 mod layout;
+mod open;
 mod place;
+mod tarfile;
 mod verified;
 
 use std::io::Read;
 
+pub use archive::{
+    DockerArchiveDestination, DockerArchiveSource, LayoutArchiveDestination, LayoutArchiveSource,
+};
+pub use directory::{DirectoryDestination, DirectorySource};
 pub use layout::{LayoutDestination, LayoutSource, REF_NAME};
 pub use place::{Name, TransportRef};
 pub use verified::Verified;
@@ -120,6 +128,14 @@ pub trait Source: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Simple-signing signatures of a manifest, where the place keeps such.
+    ///
+    /// # Errors
+    /// Not readable.
+    fn signatures(&self, _of: &Digest) -> Result<Vec<Vec<u8>>> {
+        Ok(Vec::new())
+    }
+
     /// A document of the same repository under another tag; `None` if it is not there or the
     /// place has no other tags.
     ///
@@ -184,6 +200,16 @@ pub trait Destination: Send + Sync {
     /// Whether it takes manifests of this media type.
     fn accepts(&self, _media_type: &str) -> bool {
         true
+    }
+
+    /// Whether layers that are not compressed get compressed on their way.
+    fn wants_compressed(&self) -> bool {
+        false
+    }
+
+    /// Whether its layers must not be compressed.
+    fn wants_uncompressed(&self) -> bool {
+        false
     }
 
     /// Makes the image visible under its name, where that is a step of its own.
