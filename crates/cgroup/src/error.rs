@@ -88,6 +88,14 @@ pub enum Error {
         /// The answer.
         reason: String,
     },
+    /// systemd or the message bus hung up before it answered: it restarts, or has died.
+    #[error("{operation}: {reason}")]
+    Lost {
+        /// The call and its object.
+        operation: String,
+        /// What is known.
+        reason: String,
+    },
     /// Several failures of one teardown.
     #[error("{}", Joined(.0))]
     Many(Vec<Error>),
@@ -120,9 +128,11 @@ impl Error {
             Self::Sys(e) if matches!(e.errno, Errno::ACCESS | Errno::PERM | Errno::ROFS) => {
                 ErrorKind::Permission
             }
-            Self::Sys(_) | Self::Unavailable { .. } | Self::Timeout { .. } | Self::Bus { .. } => {
-                ErrorKind::Failed
-            }
+            Self::Sys(_)
+            | Self::Unavailable { .. }
+            | Self::Timeout { .. }
+            | Self::Bus { .. }
+            | Self::Lost { .. } => ErrorKind::Failed,
             Self::Many(all) => all.first().map_or(ErrorKind::Failed, Self::kind),
         }
     }

@@ -17,7 +17,7 @@ use crate::join::Joiner;
 use crate::layout::{Layout, Mode};
 use crate::mounts::{HierarchyMount, MountLayout};
 use crate::path::CgroupPath;
-use crate::policy::{Judge, Policy};
+use crate::policy::{Judge, Policy, unenforced};
 use crate::scoped::{ScopeRequest, SystemdRequest};
 use crate::systemd::Scope;
 use crate::{exec, v1, v2};
@@ -299,6 +299,9 @@ impl Manager {
     /// A value the kernel refuses, or a controller that is missing and not tolerated. Limits
     /// before it are in force then.
     pub fn apply(&self, resources: &Resources) -> Result<Vec<String>> {
+        if self.policy.rootless && !self.has_any() {
+            return Ok(unenforced(resources).into_iter().collect());
+        }
         let mut judge = Judge::new(&self.policy);
         match (&self.unified, self.mode) {
             (Some(tree), Mode::V2) => v2::resources::apply(tree, &mut judge, resources)?,

@@ -1,6 +1,7 @@
 //! What to do about limits that this machine cannot enforce.
 
 use serde::{Deserialize, Serialize};
+use spec::oci::Resources;
 
 use crate::error::{Error, Result};
 
@@ -46,5 +47,81 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         Err(error)
+    }
+}
+
+/// The warning for limits of a container that has no control group. Device rules are not among
+/// them: a user cannot open what they would forbid.
+pub(crate) fn unenforced(r: &Resources) -> Option<String> {
+    let memory = r.memory.as_ref();
+    let asked = [
+        (
+            "memory.limit",
+            memory.is_some_and(|m| m.limit.is_some_and(|l| l > 0)),
+        ),
+        (
+            "memory.swap",
+            memory.is_some_and(|m| m.swap.is_some_and(|l| l > 0)),
+        ),
+        (
+            "memory.reservation",
+            memory.is_some_and(|m| m.reservation.is_some_and(|l| l > 0)),
+        ),
+        (
+            "cpu",
+            r.cpu
+                .as_ref()
+                .is_some_and(|c| *c != spec::oci::Cpu::default()),
+        ),
+        (
+            "pids.limit",
+            r.pids
+                .as_ref()
+                .is_some_and(|p| p.limit.is_some_and(|l| l >= 0)),
+        ),
+        (
+            "blockIO",
+            r.block_io
+                .as_ref()
+                .is_some_and(|b| *b != spec::oci::BlockIo::default()),
+        ),
+        ("hugepageLimits", !r.hugepage_limits.is_empty()),
+        ("rdma", !r.rdma.is_empty()),
+        ("network", r.network.is_some()),
+        ("unified", !r.unified.is_empty()),
+    ];
+    let names: Vec<&str> = asked
+        .iter()
+        .filter(|(_, is)| *is)
+        .map(|(name, _)| *name)
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "ignored: {}: no control group was delegated to this user; run below \
+             `systemd-run --user --scope -p Delegate=yes`, or with --systemd-cgroup",
+            names.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_without_a_group() {
+        let warning = |json: &str| unenforced(&serde_json::from_str(json).unwrap());
+        assert_eq!(warning("{}"), None);
+        assert_eq!(
+            warning(r#"{"devices":[{"allow":false}],"memory":{"limit":-1}}"#),
+            None
+        );
+        assert_eq!(warning(r#"{"pids":{"limit":-1}}"#), None);
+        let text = warning(r#"{"memory":{"limit":5},"pids":{"limit":0},"cpu":{"cpus":"0"}}"#);
+        let text = text.unwrap();
+        assert!(
+            text.starts_with("ignored: memory.limit, cpu, pids.limit: no"),
+            "{text}"
+        );
     }
 }

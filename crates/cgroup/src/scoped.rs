@@ -104,7 +104,7 @@ impl Manager {
         let is_v2 = self.mode == Mode::V2;
         let (name, id, extra) = (&request.name, &request.id, &request.extra);
         let properties = properties::start(name, id, bus_pid(pid), resources, is_v2, extra)?;
-        scope.start(properties)?;
+        scope.start(pid, &properties)?;
         let settled = self.settle(pid).and_then(|()| open_gate(&request.gate));
         settled.map_err(|e| {
             // The process goes with its scope.
@@ -175,16 +175,17 @@ impl Manager {
         Joiner::attached(scope.clone(), format!("/{}", below.display())).map(Some)
     }
 
-    /// Changes limits of a container that exists: [`Manager::apply`], and systemd is told first
-    /// where it keeps them too.
+    /// Changes limits of a container that exists: [`Manager::apply`], and systemd is told where it
+    /// keeps them too; afterwards, so that it never hears of what is refused.
     ///
     /// # Errors
     /// See [`Manager::apply`]; or systemd refused.
     pub fn update(&self, resources: &Resources) -> Result<Vec<String>> {
+        let warnings = self.apply(resources)?;
         if let Some(scope) = &self.scope {
             scope.set(resources, self.mode == Mode::V2)?;
         }
-        self.apply(resources)
+        Ok(warnings)
     }
 }
 

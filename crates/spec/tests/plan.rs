@@ -334,3 +334,33 @@ fn a_process_document_by_itself() {
         "process.user.uid 5: not in linux.uidMappings"
     );
 }
+
+#[test]
+fn the_owner_of_the_control_group() {
+    let owner = |namespace: bool, options: &[&str], user: u32, maps: &Value| {
+        plan(|c| {
+            let namespaces = c["linux"]["namespaces"].as_array_mut().unwrap();
+            if namespace {
+                namespaces.push(json!({"type": "cgroup"}));
+            }
+            if maps.is_array() {
+                namespaces.push(json!({"type": "user"}));
+                c["linux"]["uidMappings"] = maps.clone();
+                c["linux"]["gidMappings"] = maps.clone();
+            }
+            c["process"]["user"]["uid"] = json!(user);
+            c["mounts"] = json!([
+                {"destination": "/sys/fs/cgroup", "type": "cgroup", "options": options}
+            ]);
+        })
+        .0
+        .cgroup_owner()
+    };
+    let map = json!([{"containerID": 0, "hostID": 5000, "size": 10}]);
+    assert_eq!(owner(true, &["rw"], 7, &map), Some(5007));
+    assert_eq!(owner(true, &[], 7, &Value::Null), Some(7));
+    assert_eq!(owner(true, &["ro"], 7, &map), None);
+    assert_eq!(owner(true, &["rro"], 7, &map), None);
+    assert_eq!(owner(false, &["rw"], 7, &map), None);
+    assert_eq!(plan(|_| {}).0.cgroup_owner(), None);
+}

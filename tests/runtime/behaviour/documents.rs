@@ -139,13 +139,22 @@ fn features_of_the_newest_specification() {
 #[test]
 fn features_are_true() {
     case(|t| {
-        // Every namespace kind that is listed can be made.
+        // Every namespace kind that is listed can be made, where the kernel has it: the list is
+        // of what the runtime knows (features.md, namespaces).
         let f = t.runtime(&["features"]).run().ok().json();
         let kinds = f["linux"]["namespaces"]
             .as_array()
             .expect("namespaces")
             .clone();
         for kind in kinds.iter().filter_map(Value::as_str) {
+            let name = match kind {
+                "network" => "net",
+                "mount" => "mnt",
+                other => other,
+            };
+            if !host::has_namespace(name) {
+                continue;
+            }
             let out = t.run(|c| match kind {
                 "user" => user_ns(c, 200_000, 65536),
                 kind => ns(c, kind),

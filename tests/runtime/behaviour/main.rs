@@ -2,6 +2,8 @@
 
 mod bad_input;
 mod cgroups;
+mod cgroups_v2;
+mod cgroups_v2_rights;
 mod crash;
 mod devices;
 mod documents;
@@ -23,11 +25,14 @@ mod passing;
 mod pause;
 mod process;
 mod propagation;
+mod rootless;
 mod run;
 mod scheduling;
 mod seccomp;
 mod seccomp_notify;
 mod sysctl;
+mod systemd;
 mod terminal;
 mod update;
+mod update_v2;
 mod user_namespaces;

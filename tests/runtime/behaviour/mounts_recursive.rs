@@ -151,6 +151,10 @@ fn id_map(c: &mut Value, host: u32) {
 
 /// A volume on tmpfs with one file of user 5.
 fn volume(t: &Case) -> PathBuf {
+    t.needs(
+        host::kernel_is(6, 3),
+        "id-mapped mounts of tmpfs (Linux 6.3)",
+    );
     let source = t.tmpfs("source", MountPropagationFlags::PRIVATE);
     let everyone = rustix::fs::Mode::from_raw_mode(0o777);
     rustix::fs::chmod(&source, everyone).expect("chmod");

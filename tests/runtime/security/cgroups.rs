@@ -61,6 +61,7 @@ fn the_root_cannot_be_climbed_out_of() {
 #[test]
 fn control_a_chroot_can_be_climbed_out_of() {
     case(|t| {
+        t.needs_root("chroot(2)");
         let mark = t.dir().join("state");
         let out = Command::new("chroot")
             .arg(t.rootfs())

@@ -13,6 +13,7 @@ use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 
 use crate::container::Container;
 use crate::ground::ground;
+use crate::host;
 use crate::leaks;
 use crate::program::{Program, program};
 use crate::table::{self, Verdict};
@@ -215,6 +216,14 @@ impl Case {
         if !there {
             resume_unwind(Box::new(Skip(format!("needs {what}"))));
         }
+    }
+
+    /// Ends the case here, without a verdict, unless the version 2 tree alone is there and has
+    /// this controller.
+    pub fn needs_v2(&self, controller: &str) {
+        self.needs(host::cgroup_v2_only(), "cgroup v2 alone");
+        let there = host::cgroup_v2(controller);
+        self.needs(there, &format!("the {controller} controller of cgroup v2"));
     }
 
     /// Ends the case here, without a verdict, where we are not the machine's root.

@@ -35,6 +35,33 @@ pub fn has_namespace(name: &str) -> bool {
     Path::new("/proc/self/ns").join(name).exists()
 }
 
+/// Whether the kernel is of this version or newer.
+#[must_use]
+pub fn kernel_is(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split('.').map_while(|n| n.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
+}
+
+/// Whether a command succeeds here; its output is not shown.
+#[must_use]
+pub fn succeeds(command: &str, args: &[&str]) -> bool {
+    let run = std::process::Command::new(command).args(args).output();
+    run.is_ok_and(|out| out.status.success())
+}
+
+/// Whether the machine has the version 2 tree only, and in it this controller for the suite's
+/// containers.
+#[must_use]
+pub fn cgroup_v2(controller: &str) -> bool {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own.lines().find_map(|l| l.strip_prefix("0::/"));
+    let own = Path::new("/sys/fs/cgroup").join(own.unwrap_or_default());
+    let above = own.parent().unwrap_or(&own);
+    let list = std::fs::read_to_string(above.join("cgroup.controllers")).unwrap_or_default();
+    cgroup_v2_only() && list.split_ascii_whitespace().any(|c| c == controller)
+}
+
 /// Whether a Linux Security Module is active.
 #[must_use]
 pub fn has_lsm(name: &str) -> bool {

@@ -20,6 +20,8 @@ const MAX_LINE: usize = 1024;
 /// Most signals that are kept while an answer is waited for.
 const MAX_SIGNALS: usize = 4096;
 
+const NO_REPLY: &str = "org.freedesktop.DBus.Error.NoReply";
+
 /// Whom we talk to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Address {
@@ -50,6 +52,11 @@ impl CallError {
     /// As an error for the caller.
     pub(crate) fn into_error(self, operation: &str) -> Error {
         match self {
+            // What the bus says for one that has hung up on it.
+            Self::Refused { name, text } if name == NO_REPLY => Error::Lost {
+                operation: operation.to_owned(),
+                reason: text,
+            },
             Self::Refused { name, text } => Error::Bus {
                 operation: operation.to_owned(),
                 reason: if text.is_empty() { name } else { text },
@@ -269,7 +276,10 @@ impl Connection {
                 .and_then(|()| self.stream.read(rest));
             match read {
                 Ok(0) => {
-                    return Err(self.broken("read", "the other side has closed the connection"));
+                    return Err(Error::Lost {
+                        operation: format!("read({})", self.describe()),
+                        reason: "the other side has closed the connection".into(),
+                    });
                 }
                 Ok(n) => at += n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}

@@ -18,7 +18,7 @@ mod value;
 mod wire;
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
@@ -53,13 +53,33 @@ impl Scope {
         Connection::open(&addresses(self.user, std::env::var_os), PATIENCE)
     }
 
+    /// Carries out an operation on a connection of its own. systemd that restarts itself
+    /// (`systemctl daemon-reexec`) hangs up on everybody: then again, from the start.
+    fn carry_out(&self, operation: impl Fn(&mut Connection) -> Result<()>) -> Result<()> {
+        persist(|| operation(&mut self.connect()?))
+    }
+
     /// Starts the scope with a process in it.
-    pub(crate) fn start(&self, properties: Vec<Value>) -> Result<()> {
+    pub(crate) fn start(&self, pid: Pid, properties: &[Value]) -> Result<()> {
         trace::step(
             "StartTransientUnit",
             || self.unit.clone(),
-            || self.start_on(&mut self.connect()?, properties),
+            || {
+                self.carry_out(|c| match self.start_on(c, properties.to_vec()) {
+                    // It was done before the connection was lost.
+                    Err(Error::Bus { .. }) if self.holds(pid) => Ok(()),
+                    other => other,
+                })
+            },
         )
+    }
+
+    /// Whether a process is in the scope.
+    fn holds(&self, pid: Pid) -> bool {
+        let path = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let mut parts = text.lines().flat_map(|l| l.split('/'));
+        parts.any(|part| part == self.unit)
     }
 
     fn start_on(&self, c: &mut Connection, properties: Vec<Value>) -> Result<()> {
@@ -102,14 +122,14 @@ impl Scope {
         trace::step(
             "SetUnitProperties",
             || self.unit.clone(),
-            || self.set_on(&mut self.connect()?, limits),
+            || self.carry_out(|c| self.set_on(c, &limits)),
         )
     }
 
-    fn set_on(&self, c: &mut Connection, limits: Vec<(&str, Value)>) -> Result<()> {
+    fn set_on(&self, c: &mut Connection, limits: &[(&str, Value)]) -> Result<()> {
         let properties = limits
-            .into_iter()
-            .map(|(n, v)| value::property(n, v))
+            .iter()
+            .map(|(n, v)| value::property(n, v.clone()))
             .collect();
         let body = vec![
             self.unit.as_str().into(),
@@ -127,7 +147,7 @@ impl Scope {
         trace::step(
             "AttachProcessesToUnit",
             || format!("{}{below}", self.unit),
-            || self.attach_on(&mut self.connect()?, below, pid),
+            || self.carry_out(|c| self.attach_on(c, below, pid)),
         )
     }
 
@@ -149,7 +169,7 @@ impl Scope {
         trace::step(
             "StopUnit",
             || self.unit.clone(),
-            || self.stop_on(&mut self.connect()?),
+            || self.carry_out(|c| self.stop_on(c)),
         )
     }
 
@@ -178,6 +198,18 @@ impl Scope {
         match c.reply(serial) {
             Ok(_) | Err(connection::CallError::Refused { .. }) => Ok(()),
             Err(e @ connection::CallError::Broken(_)) => Err(e.into_error("reset of the unit")),
+        }
+    }
+}
+
+/// Tries again, for a while, where systemd has hung up.
+fn persist(mut attempt: impl FnMut() -> Result<()>) -> Result<()> {
+    const PAUSE: Duration = Duration::from_millis(100);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match attempt() {
+            Err(Error::Lost { .. }) if Instant::now() < end => std::thread::sleep(PAUSE),
+            other => return other,
         }
     }
 }

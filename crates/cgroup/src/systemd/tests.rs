@@ -222,7 +222,7 @@ fn failures_have_a_reason() {
 fn properties_are_set_until_reboot() {
     let (mut c, thread) = pair(Mood::Willing);
     scope()
-        .set_on(&mut c, vec![("MemoryMax", Value::U64(5))])
+        .set_on(&mut c, &[("MemoryMax", Value::U64(5))])
         .unwrap();
     drop(c);
     let calls = thread.join().unwrap();
@@ -422,8 +422,42 @@ fn through_a_real_message_bus() {
     );
     // An error of the bus itself: nobody has the name any more.
     let e = scope()
-        .set_on(&mut ours, vec![("TasksMax", Value::U64(1))])
+        .set_on(&mut ours, &[("TasksMax", Value::U64(1))])
         .unwrap_err()
         .to_string();
     assert!(e.starts_with("properties of p-n.scope: "), "{e}");
+}
+
+#[test]
+fn a_connection_that_is_lost_is_made_again() {
+    // The other side hangs up in the middle of a call.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let peer = std::thread::spawn(move || {
+        let mut peer = Peer {
+            stream: theirs,
+            serial: 0,
+            mood: Mood::Willing,
+            calls: Vec::new(),
+        };
+        peer.authenticate();
+        let _ = peer.receive();
+    });
+    let mut c = Connection::start(ours, false, Duration::from_secs(5)).unwrap();
+    let lost = scope().stop_on(&mut c).unwrap_err();
+    peer.join().unwrap();
+    assert!(matches!(lost, Error::Lost { .. }), "{lost}");
+    let mut outcomes = vec![Ok(()), Err(lost)];
+    persist(|| outcomes.pop().unwrap()).unwrap();
+    assert!(outcomes.is_empty());
+    // What was refused is not asked for again.
+    let mut refusals = 0;
+    let refuse = || {
+        refusals += 1;
+        Err(Error::Bus {
+            operation: "stop".into(),
+            reason: "no".into(),
+        })
+    };
+    assert!(persist(refuse).is_err());
+    assert_eq!(refusals, 1);
 }

@@ -70,8 +70,18 @@ impl<'a> Building<'a> {
         // The child makes its mounts meanwhile.
         let warnings = self.prepared.manager.apply(resources)?;
         warnings.iter().for_each(|w| warn(w));
+        self.give_cgroup()?;
         let console = self.attend(warn)?;
         self.commit(console)
+    }
+
+    /// Gives the control group to whom the container runs as, where it may write to it. A user
+    /// owns it already, and could give it to nobody.
+    fn give_cgroup(&self) -> Result<()> {
+        match self.prepared.plan.cgroup_owner() {
+            Some(owner) if !self.request.rootless => Ok(self.prepared.manager.delegate(owner)?),
+            _ => Ok(()),
+        }
     }
 
     fn clone_init(&mut self) -> Result<()> {

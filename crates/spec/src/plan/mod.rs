@@ -9,7 +9,7 @@ mod namespaces;
 mod process;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use mounts::*;
 pub use namespaces::*;
@@ -69,6 +69,29 @@ pub struct Plan {
     pub memory_policy: Option<MemoryPolicyPlan>,
     /// resctrl.
     pub intel_rdt: Option<IntelRdt>,
+}
+
+impl Plan {
+    /// The user outside who is to own the version 2 control group: the one that the program runs
+    /// as, where the container can write to its groups and sees no others (config-linux.md,
+    /// Cgroup ownership).
+    #[must_use]
+    pub fn cgroup_owner(&self) -> Option<u32> {
+        if !self.namespaces.is_new(NamespaceKind::Cgroup) {
+            return None;
+        }
+        let place = Path::new("/sys/fs/cgroup");
+        let mount = self.mounts.iter().rev().find(|m| m.destination == place)?;
+        let set = mount.attrs.set | mount.recursive_attrs.set;
+        if mount.kind != MountKind::Cgroup || set & MountAttrs::RDONLY != 0 {
+            return None;
+        }
+        let inside = self.process.as_ref()?.user.uid;
+        if self.id_maps.is_empty() {
+            return Some(inside);
+        }
+        IdMaps::to_host(&self.id_maps.uids, inside)
+    }
 }
 
 /// Where the root file system is.
