@@ -1,7 +1,7 @@
 //! A connection: the task that reads and writes it, and the handle to open and close.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{
@@ -14,6 +14,7 @@ use super::frame::{self, HEAD, Head};
 use super::state::State;
 use super::stream::Stream;
 use crate::error::Error;
+use crate::idle::Activity;
 
 /// After our last byte the peer's remaining bytes are read for so long, lest the kernel answers
 /// them by a reset that overtakes what we have sent.
@@ -63,6 +64,8 @@ pub(super) struct Inner {
     to_send: Notify,
     room: Notify,
     ended: watch::Sender<bool>,
+    /// Data that went either way.
+    pub(super) activity: Activity,
 }
 
 impl Inner {
@@ -113,6 +116,7 @@ impl Session {
             to_send: Notify::new(),
             room: Notify::new(),
             ended: watch::Sender::new(false),
+            activity: Activity::default(),
         });
         let (opened, incoming) = mpsc::channel(limits.streams.max(1));
         tokio::spawn(drive(Arc::clone(&inner), io, limits.idle, opened));
@@ -169,23 +173,10 @@ where
                 let _ = tokio::time::timeout(LINGER, reading).await;
             }
         }
-        () = idleness(&inner, idle) => {}
+        () = inner.activity.quiet_for(idle) => {}
     }
     inner.state().lost();
     inner.ended.send_replace(true);
-}
-
-async fn idleness(inner: &Inner, idle: Option<Duration>) {
-    let Some(idle) = idle else {
-        return std::future::pending().await;
-    };
-    loop {
-        let quiet = Instant::now().saturating_duration_since(inner.state().active);
-        match idle.checked_sub(quiet) {
-            None | Some(Duration::ZERO) => return,
-            Some(rest) => tokio::time::sleep(rest).await,
-        }
-    }
 }
 
 /// Ends when the connection is closing and everything has been sent.
@@ -262,6 +253,7 @@ async fn read_data<T: AsyncRead>(
     flags: u8,
     length: u32,
 ) -> Result<(), Error> {
+    inner.activity.touch();
     let target = inner.state().data(id, length);
     let target = target.map_err(|e| refuse(inner, e))?;
     let mut left = usize::try_from(length).unwrap_or(0);

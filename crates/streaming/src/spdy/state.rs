@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::io;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
@@ -89,8 +88,6 @@ pub struct State {
     peer_closing: bool,
     /// The connection is gone.
     pub gone: bool,
-    /// When data last went either way.
-    pub active: Instant,
 }
 
 impl State {
@@ -114,7 +111,6 @@ impl State {
             closing: false,
             peer_closing: false,
             gone: false,
-            active: Instant::now(),
         };
         let window = u32::try_from(limits.stream_window).unwrap_or(u32::MAX >> 1);
         state.put(&Control::Settings(vec![(
@@ -285,7 +281,6 @@ impl State {
 
     /// A data frame begins: where its bytes go.
     pub fn data(&mut self, id: u32, length: u32) -> Result<Target, String> {
-        self.active = Instant::now();
         let length = i64::from(length);
         self.receive -= length;
         if self.aware && self.receive < 0 {
@@ -452,7 +447,6 @@ impl State {
         let n = bytes.len().min(CHUNK).min(window);
         entry.send -= signed(n);
         self.send -= signed(n);
-        self.active = Instant::now();
         frame::put_data(&mut self.out, id, 0, &bytes[..n]);
         Poll::Ready(Ok(n))
     }

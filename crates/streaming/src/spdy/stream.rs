@@ -99,6 +99,7 @@ impl AsyncWrite for WriteHalf {
         }
         let result = self.inner.state().write(self.id, cx, buf);
         if result.is_ready() {
+            self.inner.activity.touch();
             self.inner.send();
         }
         result

@@ -320,7 +320,7 @@ fn opening(ids: &[u32]) -> BytesMut {
 async fn overstepped_windows() {
     let limits = Limits {
         stream_window: 64 << 10,
-        connection_window: 128 << 10,
+        connection_window: 96 << 10,
         ..Limits::default()
     };
     let mut frames = BytesMut::new();
@@ -337,9 +337,17 @@ async fn overstepped_windows() {
     let answer = provoke(&frames, limits).await;
     assert!(contains(&answer, &lost));
 
-    frame::put_data(&mut frames, 1, 0, &[0; (64 << 10) + 1]);
+    let mut frames = BytesMut::new();
+    frame::put(
+        &mut frames,
+        &Control::Settings(vec![(frame::SETTING_INITIAL_WINDOW, 1)]),
+    );
+    frames.extend_from_slice(&opening(&[1, 3]));
+    for id in [1, 3] {
+        frame::put_data(&mut frames, id, 0, &[0; 64 << 10]);
+    }
     let answer = provoke(&frames, limits).await;
-    assert!(contains(&answer, &Control::GoAway { last: 1, status: 1 }));
+    assert!(contains(&answer, &Control::GoAway { last: 3, status: 1 }));
 }
 
 /// Broken rules and odd frames, and what the server says to them.
@@ -368,7 +376,7 @@ async fn broken_rules() {
         (opening(&[3, 1]), &goodbye(3)),
         (opening(&[2]), &goodbye(0)),
         (
-            BytesMut::from(&b"GET / HTTP/1.1\r\n\r\n\x80\x09"[..]),
+            BytesMut::from(&b"\x80\x02\x00\x01\0\0\0\0"[..]),
             &goodbye(0),
         ),
         (ping, &Control::Ping(7)),
