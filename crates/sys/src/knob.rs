@@ -23,6 +23,7 @@ pub const CALLS: &[&str] = &[
     "open_tree",
     "openat2",
     "overlay_lowerdir_add",
+    "pidfd_info",
     "pidfd_open",
     "pr_set_mm_map",
     "setns_pidfd",

@@ -36,6 +36,8 @@ pub fn define() -> Command {
 /// # Errors
 /// Those of [`Supervisor::start`] and [`Supervisor::run`].
 pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
+    // Nothing that whoever started us forgot to close lives on with the pod.
+    sys::process::close_all_from(3, &[])?;
     super::protect(Descriptors::default())?;
     let options = Options {
         root: context.root.clone(),

@@ -7,5 +7,9 @@
     reason = "a test that cannot go on fails"
 )]
 
+mod ends;
+mod execs;
 mod life;
+mod logs;
+mod peers;
 mod support;

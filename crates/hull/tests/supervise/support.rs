@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use supervise::protocol::{
-    Create, Event, Exit, LogOptions, Phase, Status, Stdin, Stdio as Connected, Stop, What,
+    Create, Event, Exit, LogOptions, Status, Stdio as Connected, Stop, What,
 };
 use supervise::{Client, Launch, Parts};
 
@@ -235,8 +235,22 @@ impl Drop for Pod {
 }
 
 pub fn launch(dir: &Path, resume: bool) -> Child {
+    launch_program(Path::new(HULL), dir, resume)
+}
+
+/// A supervisor on a kernel that lacks a call.
+pub fn launch_without(call: &str, dir: &Path, resume: bool) -> Child {
+    let program = dir.join("hull");
+    let script = format!("#!/bin/sh\nHULL_FAKE_ENOSYS={call} exec {HULL} \"$@\"\n");
+    std::fs::write(&program, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    launch_program(&program, dir, resume)
+}
+
+fn launch_program(program: &Path, dir: &Path, resume: bool) -> Child {
     let launch = Launch {
-        program: Path::new(HULL),
+        program,
         root: &dir.join("state"),
         dir: &dir.join("pod"),
         resume,

@@ -38,6 +38,9 @@ pub(super) struct Container {
     pub oom: Option<(OomWatch, Token)>,
     pub oom_kills: u64,
     pub last_oom: Option<Instant>,
+    /// When to look for kills again, and how often.
+    pub oom_at: Option<Instant>,
+    pub oom_looks: u32,
     /// A worker whose result comes before the container's end.
     pub busy: bool,
     /// Why its program could not be started.

@@ -25,11 +25,14 @@ const TICK: Duration = Duration::from_millis(50);
 const PATIENCE: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// A process that is killed so soon after the container ran out of memory was killed for it.
 const OOM_WINDOW: Duration = Duration::from_secs(2);
+/// How often is looked for a kill after the container ran out of memory.
+const OOM_LOOKS: u32 = 40;
 
 impl Container {
     /// When something is to be done without an event.
     pub fn deadline(&self) -> Option<Instant> {
         let all = [
+            self.oom_at,
             self.kill_at,
             self.kill_all_at,
             self.give_up_at,
@@ -170,6 +173,7 @@ impl Supervisor {
         container.kill_all_at = None;
         container.give_up_at = None;
         container.look_at = None;
+        container.oom_at = None;
         let stops = std::mem::take(&mut container.stops);
         for follower in std::mem::take(&mut container.followers).into_values() {
             follower.remove(&mut self.poller);
@@ -243,18 +247,8 @@ impl Supervisor {
         match watch.take() {
             Ok(OomEvent::None) => {}
             Ok(OomEvent::Oom) => {
-                let Some(kills) = self.count_oom_kills(key) else {
-                    return;
-                };
-                let Some(container) = self.containers.get_mut(&key) else {
-                    return;
-                };
-                if kills > container.oom_kills {
-                    container.oom_kills = kills;
-                    container.last_oom = Some(Instant::now());
-                    let id = self.id_of(key);
-                    self.announce(&id, What::Oom(kills));
-                }
+                container.oom_looks = OOM_LOOKS;
+                self.look_for_kills(key);
             }
             // Nobody is in the group any more, for now or for good.
             Ok(OomEvent::Gone) | Err(_) => {
@@ -263,6 +257,23 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Out of memory is told before anybody is killed: looks until there is a kill, for a while.
+    fn look_for_kills(&mut self, key: u64) {
+        let kills = self.count_oom_kills(key).unwrap_or(0);
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        if kills > container.oom_kills {
+            container.oom_kills = kills;
+            container.last_oom = Some(Instant::now());
+            container.oom_at = None;
+            let id = self.id_of(key);
+            return self.announce(&id, What::Oom(kills));
+        }
+        container.oom_looks = container.oom_looks.saturating_sub(1);
+        container.oom_at = (container.oom_looks > 0).then(|| after(TICK));
     }
 
     /// Sends a signal to the first process of a container.
@@ -362,6 +373,7 @@ impl Supervisor {
         let kill = due(&mut container.kill_at);
         let kill_all = due(&mut container.kill_all_at);
         let give_up = due(&mut container.give_up_at);
+        let oom = due(&mut container.oom_at);
         let look = due(&mut container.look_at);
         if kill {
             container.kill_all_at = Some(after(PATIENCE[0]));
@@ -378,6 +390,9 @@ impl Supervisor {
         }
         if give_up {
             self.give_up(key);
+        }
+        if oom {
+            self.look_for_kills(key);
         }
         if look {
             self.on_container_end(key);

@@ -432,7 +432,11 @@ impl Captured {
             }
             (self.file.as_ref().unwrap_or(null), room.min(CHUNK))
         };
-        match splice(pipe, None, target, None, length, SpliceFlags::NONBLOCK) {
+        let moved = splice(pipe, None, target, None, length, SpliceFlags::NONBLOCK);
+        if self.size == 0 && !matches!(moved, Ok(n) if n > 0) {
+            self.file = None;
+        }
+        match moved {
             Ok(0) => Ok(Taken::End),
             Ok(_) if room == 0 => Ok(Taken::Dropped),
             Ok(n) => {
