@@ -90,7 +90,9 @@ fn descriptors_that_nobody_asked_for_are_closed() {
         let number = pod.client.send(Request::List, &fds).unwrap();
         pod.client.reply(number).unwrap();
     }
-    assert_eq!(descriptors(pod.supervisor()), before);
+    wait_until("they are closed", || {
+        (descriptors(pod.supervisor()) == before).then_some(())
+    });
 }
 
 #[test]
