@@ -3,7 +3,10 @@
 //! The library is only there for the build's own tools (man pages and completions come from
 //! [`command`]); the program is `main.rs`.
 
+mod ns;
+mod proc;
 mod run;
+mod table;
 pub mod template;
 
 use std::process::ExitCode;
@@ -22,6 +25,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand_required(true)
         .subcommand(run::command())
+        .subcommand(ns::command())
 }
 
 /// Runs the program with the process's own arguments.
@@ -40,6 +44,7 @@ pub fn main() -> ExitCode {
 fn dispatch(matches: &clap::ArgMatches) -> Result<ExitCode> {
     match matches.subcommand() {
         Some(("run", m)) => run::run(&run::parse(m)?),
+        Some(("ns", m)) => ns::run(m),
         // clap has refused everything else: subcommand_required.
         _ => Ok(ExitCode::FAILURE),
     }

@@ -52,6 +52,19 @@ pub fn signal_number(text: &str) -> Result<i32> {
     number.ok_or_else(unknown)
 }
 
+/// `SIGKILL` for 9; a real-time signal counts from `SIGRTMIN`.
+#[must_use]
+pub fn signal_name(number: i32) -> String {
+    let named = usize::try_from(number - 1)
+        .ok()
+        .and_then(|at| NAMES.get(at));
+    match named {
+        Some(name) => format!("SIG{name}"),
+        None if (34..=LAST).contains(&number) => format!("SIGRTMIN+{}", number - 34),
+        None => format!("signal {number}"),
+    }
+}
+
 /// `RTMIN+n` and `RTMAX-n`.
 fn real_time(name: &str) -> Option<i32> {
     let (base, offset): (i32, i32) =
@@ -132,6 +145,9 @@ mod tests {
         for (text, number) in table {
             assert_eq!(signal_number(text).unwrap(), number, "{text}");
         }
+        assert_eq!(signal_name(9), "SIGKILL");
+        assert_eq!(signal_name(37), "SIGRTMIN+3");
+        assert_eq!(signal_name(0), "signal 0");
         for bad in [
             "",
             "SIG",

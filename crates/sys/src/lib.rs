@@ -17,6 +17,7 @@ pub mod knob;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;
+pub mod nsfs;
 pub mod path;
 pub mod pidfd;
 pub mod process;
