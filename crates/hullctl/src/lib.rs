@@ -3,6 +3,7 @@
 //! The library is only there for the build's own tools (man pages and completions come from
 //! [`command`]); the program is `main.rs`.
 
+mod image;
 mod ns;
 mod proc;
 mod run;
@@ -25,6 +26,7 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand_required(true)
         .subcommand(run::command())
+        .subcommand(image::command())
         .subcommand(ns::command())
 }
 
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(matches: &clap::ArgMatches) -> Result<ExitCode> {
     match matches.subcommand() {
+        Some(("image", m)) => image::run(m),
         Some(("run", m)) => run::run(&run::parse(m)?),
         Some(("ns", m)) => ns::run(m),
         // clap has refused everything else: subcommand_required.

@@ -15,6 +15,7 @@ pub mod layer;
 mod platform;
 pub mod policy;
 pub mod progress;
+pub mod pull;
 mod reference;
 pub mod registry;
 pub mod store;

@@ -9,6 +9,7 @@ mod directory;
 pub(crate) mod files;
 mod layout;
 mod open;
+mod pinned;
 mod place;
 mod tarfile;
 mod verified;
@@ -20,6 +21,7 @@ pub use archive::{
 };
 pub use directory::{DirectoryDestination, DirectorySource};
 pub use layout::{LayoutDestination, LayoutSource, REF_NAME};
+pub use pinned::Pinned;
 pub use place::{Name, TransportRef};
 pub use verified::Verified;
 

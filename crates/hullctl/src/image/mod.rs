@@ -1,0 +1,62 @@
+//! `hullctl image`: images in registries, layouts, archives and the store, without a daemon.
+
+mod copy;
+mod inspect;
+mod local;
+mod options;
+mod place;
+mod progress;
+mod pull;
+mod registry;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{ArgMatches, Command};
+
+/// The definition.
+pub fn command() -> Command {
+    Command::new("image")
+        .about("Images: fetch, look at, copy, keep")
+        .arg_required_else_help(true)
+        .subcommand_required(true)
+        .subcommand(pull::command())
+        .subcommand(copy::command())
+        .subcommand(local::ls_command())
+        .subcommand(inspect::command())
+        .subcommand(local::history_command())
+        .subcommand(local::tag_command())
+        .subcommand(local::rm_command())
+        .subcommand(local::mount_command())
+        .subcommand(local::umount_command())
+        .subcommand(local::df_command())
+        .subcommand(local::gc_command())
+        .subcommand(registry::list_tags_command())
+        .subcommand(registry::delete_command())
+        .subcommand(registry::login_command())
+        .subcommand(registry::logout_command())
+}
+
+/// Runs a subcommand.
+pub fn run(m: &ArgMatches) -> Result<ExitCode> {
+    match m.subcommand() {
+        Some(("pull", m)) => pull::run(m),
+        Some(("copy", m)) => copy::run(m),
+        Some(("ls", m)) => local::ls(m),
+        Some(("inspect", m)) => inspect::run(m),
+        Some(("history", m)) => local::history(m),
+        Some(("tag", m)) => local::tag(m),
+        Some(("rm", m)) => local::rm(m),
+        Some(("mount", m)) => local::mount(m),
+        Some(("umount", m)) => local::umount(m),
+        Some(("df", m)) => local::df(m),
+        Some(("gc", m)) => local::gc(m),
+        Some(("list-tags", m)) => registry::list_tags(m),
+        Some(("delete", m)) => registry::delete(m),
+        Some(("login", m)) => registry::login(m),
+        Some(("logout", m)) => registry::logout(m),
+        // clap has refused everything else: subcommand_required.
+        _ => Ok(()),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
