@@ -102,6 +102,10 @@ impl Prepared<'_> {
         if check_node(&target.fd, device).is_ok() {
             return Ok(target.fd);
         }
+        // A link would be covered itself, and show where it leads again once that is undone.
+        if is_link(&target.fd) {
+            return Err(Error::refused(step(), "a symbolic link is there"));
+        }
         self.mounter.attach(object, &target).step(step)
     }
 
@@ -146,6 +150,11 @@ fn is_node<Fd: AsFd>(fd: Fd, kind: FileType, number: u64) -> bool {
         FileType::from_raw_mode(s.st_mode) == kind
             && (kind == FileType::Fifo || s.st_rdev == number)
     })
+}
+
+fn is_link<Fd: AsFd>(fd: Fd) -> bool {
+    statat(fd, c"", AtFlags::EMPTY_PATH)
+        .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Symlink)
 }
 
 fn check_node<Fd: AsFd>(fd: Fd, device: &DevicePlan) -> Result<()> {

@@ -9,6 +9,7 @@ fn device(path: &str, kind: &str, major: u32, minor: u32) -> Value {
 #[test]
 fn devices_are_made_with_mode_and_owner() {
     case(|t| {
+        t.needs_root("a device that mknod(2) makes");
         let r = t.report(|c| {
             all_devices(c);
             c["linux"]["devices"] = json!([
@@ -44,6 +45,7 @@ fn a_fifo_needs_no_numbers() {
 #[test]
 fn type_u_is_a_character_device() {
     case(|t| {
+        t.needs_root("a device that mknod(2) makes");
         let devices = json!([device("/dev/unbuffered", "u", 1, 3)]);
         let r = t.report(|c| c["linux"]["devices"] = devices);
         assert_eq!(r.dev("/dev/unbuffered")["kind"], "c");
@@ -53,6 +55,7 @@ fn type_u_is_a_character_device() {
 #[test]
 fn a_device_outside_of_dev() {
     case(|t| {
+        t.needs_root("a device that mknod(2) makes");
         let out = t.sh("stat -c '%F %t:%T' /data/node", |c| {
             c["linux"]["devices"] = json!([device("/data/node", "c", 1, 5)]);
         });
@@ -63,6 +66,7 @@ fn a_device_outside_of_dev() {
 #[test]
 fn the_umask_does_not_matter() {
     case(|t| {
+        t.needs_root("a device that mknod(2) makes");
         t.write(|c| {
             c["linux"]["devices"] = json!([
                 {"path": "/dev/open", "type": "c", "major": 1, "minor": 3, "fileMode": 0o666}
@@ -98,6 +102,7 @@ fn an_unknown_type_is_refused() {
 #[test]
 fn a_device_that_is_not_allowed_cannot_be_opened() {
     case(|t| {
+        t.needs_root("a device that mknod(2) makes");
         let devices = json!([device("/dev/vd", "b", 254, 0)]);
         let out = t.run(|c| {
             c["linux"]["devices"] = devices;
@@ -113,6 +118,7 @@ fn a_device_that_is_not_allowed_cannot_be_opened() {
 #[test]
 fn a_rule_allows_one_device() {
     case(|t| {
+        t.needs_root("rules for devices");
         let rule = json!({"allow": true, "type": "c", "major": 10, "minor": 229, "access": "r"});
         let out = t.run(|c| {
             push(&mut c["linux"]["resources"]["devices"], rule);
@@ -129,6 +135,7 @@ fn a_rule_allows_one_device() {
 #[test]
 fn rules_are_applied_in_order() {
     case(|t| {
+        t.needs_root("rules for devices");
         let out = t.run(|c| {
             c["linux"]["resources"]["devices"] = json!([
                 {"allow": false, "access": "rwm"},
@@ -148,6 +155,7 @@ fn rules_are_applied_in_order() {
 #[test]
 fn a_wildcard_rule() {
     case(|t| {
+        t.needs_root("rules for devices");
         let rule = json!({"allow": true, "type": "c", "major": 10, "access": "rw"});
         let out = t.sh("exec 3</dev/fuse && echo read", |c| {
             push(&mut c["linux"]["resources"]["devices"], rule);

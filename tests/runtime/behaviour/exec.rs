@@ -77,7 +77,7 @@ fn the_defaults_are_the_containers() {
             c["process"]["user"] = json!({"uid": 1000, "gid": 1001, "additionalGids": [7]});
             c["process"]["cwd"] = json!("/usr");
             env(c, "FROM_CONFIG=yes");
-            c["process"]["oomScoreAdj"] = json!(200);
+            c["process"]["oomScoreAdj"] = json!(300);
             c["process"]["rlimits"] = json!([{"type": "RLIMIT_NOFILE", "soft": 99, "hard": 99}]);
         });
         let r = t.exec_report(&[]);
@@ -87,7 +87,7 @@ fn the_defaults_are_the_containers() {
         assert_eq!(r.var("FROM_CONFIG"), Some("yes"));
         assert_eq!(r.status("NoNewPrivs"), "1");
         assert_eq!(r.limit("Max open files"), ("99".into(), "99".into()));
-        assert_eq!(r.file("oom_score_adj").trim(), "200");
+        assert_eq!(r.file("oom_score_adj").trim(), "300");
     });
 }
 
@@ -247,7 +247,7 @@ fn a_process_document() {
             "inheritable": ["CAP_CHOWN"], "ambient": ["CAP_CHOWN"]
         });
         process["noNewPrivileges"] = json!(false);
-        process["oomScoreAdj"] = json!(77);
+        process["oomScoreAdj"] = json!(577);
         let out = t.exec_process(&[], &process).ok();
         let r = Report::new(&out.stdout);
         assert_eq!(
@@ -261,7 +261,7 @@ fn a_process_document() {
         assert_eq!(r.caps("CapEff"), ["CAP_CHOWN"].into());
         assert_eq!(r.caps("CapAmb"), ["CAP_CHOWN"].into());
         assert_eq!(r.status("NoNewPrivs"), "0");
-        assert_eq!(r.file("oom_score_adj").trim(), "77");
+        assert_eq!(r.file("oom_score_adj").trim(), "577");
     });
 }
 

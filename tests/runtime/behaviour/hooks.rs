@@ -241,6 +241,7 @@ fn mounts_of_a_create_container_hook_stay_in_the_container() {
 #[test]
 fn runtime_hooks_find_the_namespaces_made() {
     case(|t| {
+        t.needs_root("nsenter(1) without its user namespace");
         // What network plugins do: a device made outside is moved in.
         for moment in ["prestart", "createRuntime"] {
             let text = "pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); \

@@ -19,6 +19,7 @@ fn uid_gid_and_groups() {
 #[test]
 fn no_group_comes_from_the_caller() {
     case(|t| {
+        t.needs_root("groups to come from");
         t.write(|c| args(c, &["/bin/probe", "report"]));
         let mut caller = std::process::Command::new("setpriv");
         caller.args(["--groups", "4,24"]);

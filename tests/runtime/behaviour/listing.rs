@@ -21,7 +21,7 @@ fn list_has_its_columns() {
             ]
         );
         assert!(row[4].contains('T') && row[4].ends_with('Z'), "{}", row[4]);
-        assert_eq!(row[5], "root");
+        assert_eq!(row[5], host::user_name());
         assert!(lines.next().is_none());
     });
 }
@@ -45,7 +45,7 @@ fn list_as_json() {
         assert_eq!(a["bundle"], t.bundle().to_str().expect("UTF-8"));
         assert_eq!(a["rootfs"], t.rootfs().to_str().expect("UTF-8"));
         assert_eq!(a["annotations"]["org.example.key"], "value");
-        assert_eq!(a["owner"], "root");
+        assert_eq!(a["owner"], host::user_name());
         assert!(a["created"].is_string() && a["ociVersion"].is_string());
     });
 }

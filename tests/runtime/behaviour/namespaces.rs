@@ -17,6 +17,7 @@ const KINDS: [(&str, &str); 8] = [
 #[test]
 fn listed_kinds_are_new_and_others_inherited() {
     case(|t| {
+        t.needs_root("a container in the user namespace of the machine");
         let r = t.report(|_| {});
         for (_, name) in KINDS {
             let inside = r.link(&format!("ns/{name}"));
@@ -44,6 +45,7 @@ fn a_cgroup_namespace_hides_the_path() {
 #[test]
 fn no_namespace_but_mount_is_needed() {
     case(|t| {
+        t.needs_root("a container in the user namespace of the machine");
         let r = t.report(|c| {
             for kind in ["pid", "network", "ipc", "uts"] {
                 no_ns(c, kind);

@@ -76,6 +76,7 @@ impl Outside {
 #[test]
 fn a_device_moves_in_with_its_addresses() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         let out = net.run(t, json!({"dev-out": {}}), |_| {}).ok();
         assert!(out.stdout.contains("dev-out"), "{out}");
@@ -96,6 +97,7 @@ fn a_device_moves_in_with_its_addresses() {
 #[test]
 fn a_device_gets_its_new_name() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         let out = net
             .run(t, json!({"dev-out": {"name": "inner0"}}), |_| {})
@@ -111,6 +113,7 @@ fn a_device_gets_its_new_name() {
 #[test]
 fn a_name_may_be_a_template() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         let out = net
             .run(t, json!({"dev-out": {"name": "net%d"}}), |_| {})
@@ -122,6 +125,7 @@ fn a_name_may_be_a_template() {
 #[test]
 fn a_device_that_is_missing_is_an_error() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         let message = net.run(t, json!({"nothere": {}}), |_| {}).refused();
         assert!(message.contains("nothere"), "{message}");
@@ -131,6 +135,7 @@ fn a_device_that_is_missing_is_an_error() {
 #[test]
 fn a_name_that_is_taken_is_an_error() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         let _ = net
             .run(t, json!({"dev-out": {"name": "lo"}}), |_| {})
@@ -145,6 +150,7 @@ fn a_name_that_is_taken_is_an_error() {
 #[test]
 fn names_that_cannot_be_are_refused() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         for name in ["a-name-that-is-too-long", "a/b", "a b", "..", "%d%d"] {
             let _ = net
@@ -157,6 +163,7 @@ fn names_that_cannot_be_are_refused() {
 #[test]
 fn a_device_without_a_network_namespace_is_refused() {
     case(|t| {
+        t.needs_root("devices of the machine's network");
         let net = outside(t);
         let _ = net
             .run(t, json!({"dev-out": {}}), |c| no_ns(c, "network"))

@@ -79,6 +79,7 @@ fn a_missing_working_directory_is_made() {
 #[test]
 fn the_working_directory_of_a_user_who_may_enter_it() {
     case(|t| {
+        t.needs_root("files of others");
         // root without CAP_DAC_OVERRIDE may not, the user may.
         let data = t.rootfs().join("data");
         std::os::unix::fs::chown(&data, Some(1000), Some(1000)).expect("chown");

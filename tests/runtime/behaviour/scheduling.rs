@@ -49,6 +49,7 @@ fn a_real_time_policy_has_its_priority() {
 #[test]
 fn a_deadline_policy() {
     case(|t| {
+        t.needs_root("real time, of the processor and of the disk");
         let r = t.report(|c| {
             c["process"]["scheduler"] = json!({
                 "policy": "SCHED_DEADLINE", "runtime": 2_000_000, "deadline": 20_000_000,
@@ -97,6 +98,7 @@ fn an_exec_has_its_own_scheduler() {
 #[test]
 fn the_io_priority_is_set() {
     case(|t| {
+        t.needs_root("real time, of the processor and of the disk");
         for (class, priority, shown) in [
             ("BE", 6, "best-effort: prio 6"),
             ("IDLE", 0, "idle"),

@@ -141,6 +141,7 @@ fn a_numeric_name_in_passwd_is_no_user() {
 #[test]
 fn groups_of_the_caller_do_not_get_in() {
     case(|t| {
+        t.needs_root("groups to come from");
         let mut caller = Command::new("setpriv");
         caller.args(["--groups", "4,24,27"]);
         t.write(|c| args(c, &["/bin/probe", "report"]));

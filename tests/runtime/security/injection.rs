@@ -46,8 +46,8 @@ fn values_of_parameters_are_one_value() {
             "100;kernel.panic_on_warn=1",
         ] {
             let out = t.run(|c| {
-                c["linux"]["sysctl"] = json!({"net.core.somaxconn": value});
-                script(c, "cat /proc/sys/net/core/somaxconn");
+                c["linux"]["sysctl"] = json!({"net.ipv4.ip_default_ttl": value});
+                script(c, "cat /proc/sys/net/ipv4/ip_default_ttl");
             });
             // The kernel takes a number and refuses what follows it.
             assert!(out.code() != 0 || out.text() == "100", "{value:?}: {out}");
@@ -60,8 +60,8 @@ fn values_of_parameters_are_one_value() {
 #[test]
 fn control_a_good_parameter_is_set() {
     case(|t| {
-        let out = t.sh("cat /proc/sys/net/core/somaxconn", |c| {
-            c["linux"]["sysctl"] = json!({"net.core.somaxconn": "100"});
+        let out = t.sh("cat /proc/sys/net/ipv4/ip_default_ttl", |c| {
+            c["linux"]["sysctl"] = json!({"net.ipv4.ip_default_ttl": "100"});
         });
         assert_eq!(out, "100");
     });

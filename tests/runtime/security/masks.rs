@@ -79,6 +79,7 @@ fn with_a_null_that_leads_into_proc() {
 #[test]
 fn with_a_null_that_is_exchanged() {
     case(|t| {
+        t.needs_root("mknod(2)");
         secret(t);
         let dev = t.new_dir("dev");
         for (name, minor) in [

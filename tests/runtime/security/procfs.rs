@@ -19,7 +19,7 @@ fn fake_proc(t: &Case) -> PathBuf {
         std::fs::create_dir_all(fake.join(dir)).expect("mkdir");
     }
     for file in [
-        "sys/net/core/somaxconn",
+        "sys/net/ipv4/ip_default_ttl",
         "self/oom_score_adj",
         "self/attr/exec",
         "self/attr/keycreate",
@@ -47,14 +47,14 @@ fn is_unwritten(dir: &Path) {
 }
 
 /// A parameter of the container's network namespace, read with the host's own /proc.
-fn real_somaxconn(pid: i32) -> String {
+fn real_ttl(pid: i32) -> String {
     let out = Command::new("nsenter")
         .args([
             "--net",
             "--target",
             &pid.to_string(),
             "cat",
-            "/proc/sys/net/core/somaxconn",
+            "/proc/sys/net/ipv4/ip_default_ttl",
         ])
         .output()
         .expect("run nsenter");
@@ -65,8 +65,8 @@ fn real_somaxconn(pid: i32) -> String {
 fn true_or_refused(t: &Case, change: impl FnOnce(&mut Value)) {
     let fake = fake_proc(t);
     let out = t.create(|c| {
-        c["linux"]["sysctl"] = json!({"net.core.somaxconn": "77"});
-        c["process"]["oomScoreAdj"] = json!(123);
+        c["linux"]["sysctl"] = json!({"net.ipv4.ip_default_ttl": "77"});
+        c["process"]["oomScoreAdj"] = json!(523);
         c["linux"]["maskedPaths"] = json!([]);
         args(c, &["/bin/sleep", "1000"]);
         change(c);
@@ -75,9 +75,9 @@ fn true_or_refused(t: &Case, change: impl FnOnce(&mut Value)) {
     if out.code() == 0 {
         let _ = t.start().ok();
         let pid = t.pid();
-        assert_eq!(real_somaxconn(pid), "77");
+        assert_eq!(real_ttl(pid), "77");
         let score = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).expect("read");
-        assert_eq!(score.trim(), "123");
+        assert_eq!(score.trim(), "523");
     }
     is_unwritten(&fake);
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::ground::ground;
+use crate::ground::{Ground, ground};
 
 /// The variable that marks every process of a case; its value is the case's token.
 pub const MARK: &str = "RUNTIME_SUITE";
@@ -103,8 +103,15 @@ pub fn ns(c: &mut Value, kind: &str) {
     push(&mut c["linux"]["namespaces"], json!({"type": kind}));
 }
 
-/// Joins a namespace.
+/// Joins a namespace; without privileges together with the user namespace that owns it.
 pub fn join(c: &mut Value, kind: &str, path: impl AsRef<Path>) {
+    let of_process = path.as_ref().parent().filter(|dir| dir.ends_with("ns"));
+    if ground() == Ground::Rootless
+        && kind != "user"
+        && let Some(dir) = of_process
+    {
+        join(c, "user", dir.join("user"));
+    }
     no_ns(c, kind);
     let entry = json!({"type": kind, "path": path.as_ref()});
     push(&mut c["linux"]["namespaces"], entry);

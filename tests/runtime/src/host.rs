@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ground::{Ground, SUBORDINATE, ground};
+
 /// Where cargo puts programs: the parent of this test program's directory.
 ///
 /// # Panics
@@ -33,6 +35,26 @@ pub fn cgroup_v2_only() -> bool {
 #[must_use]
 pub fn has_namespace(name: &str) -> bool {
     Path::new("/proc/self/ns").join(name).exists()
+}
+
+/// What an id inside of the plain configuration's containers, not root's, is outside.
+#[must_use]
+pub fn outside(id: u32) -> u32 {
+    match ground() {
+        Ground::Rootless => SUBORDINATE.0 + id - 1,
+        _ => id,
+    }
+}
+
+/// Our name.
+///
+/// # Panics
+/// Where id(1) is missing.
+#[must_use]
+pub fn user_name() -> String {
+    let out = std::process::Command::new("id").arg("-un").output();
+    let name = out.expect("run id").stdout;
+    String::from_utf8_lossy(&name).trim().to_owned()
 }
 
 /// Whether the kernel is of this version or newer.

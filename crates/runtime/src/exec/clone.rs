@@ -69,7 +69,11 @@ fn stage(work: &Work<'_>, channel: &Channel, cloned_into: bool) {
 
 fn clone_inside(work: &Work<'_>, channel: &Channel, cloned_into: bool) -> Result<Cloned> {
     die_with_parent()?;
+    // Nobody in the container sees this process yet, and a user may not write to /proc/self of
+    // one that is not dumpable.
+    set_dumpable(DumpableBehavior::Dumpable)?;
     child::settle(work, cloned_into)?;
+    set_dumpable(DumpableBehavior::NotDumpable)?;
     work.entry.enter_user()?;
     become_root()?;
     let doing = || "enter the container";
@@ -91,10 +95,15 @@ struct Hidden;
 
 impl Hidden {
     fn begin() -> Result<Self> {
-        set_dumpable_behavior(DumpableBehavior::NotDumpable)
-            .context("prctl", || "PR_SET_DUMPABLE, 0")?;
+        set_dumpable(DumpableBehavior::NotDumpable)?;
         Ok(Self)
     }
+}
+
+fn set_dumpable(behavior: DumpableBehavior) -> Result<()> {
+    set_dumpable_behavior(behavior)
+        .context("prctl", || format!("PR_SET_DUMPABLE, {behavior:?}"))?;
+    Ok(())
 }
 
 impl Drop for Hidden {
