@@ -127,10 +127,6 @@ impl Bandwidth {
             egress: read("kubernetes.io/egress-bandwidth")?,
         })
     }
-
-    pub(crate) fn is_unlimited(self) -> bool {
-        self == Self::default()
-    }
 }
 
 /// A quantity as Kubernetes writes them (`10M`, `1.5Gi`, `5000k`, `1e6`).
@@ -500,11 +496,8 @@ mod tests {
         for text in ["", "M", "-1M", "nan", "infinity", "1Z", "999", "2P", "0x10"] {
             assert!(read(text).is_err(), "{text}");
         }
-        assert!(
-            Bandwidth::from_annotations(&BTreeMap::new())
-                .unwrap()
-                .is_unlimited()
-        );
+        let none = Bandwidth::from_annotations(&BTreeMap::new()).unwrap();
+        assert_eq!(none, Bandwidth::default());
     }
 
     #[test]

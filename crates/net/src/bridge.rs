@@ -12,10 +12,13 @@ use crate::error::Doing as _;
 use crate::nft::{Element, Ruleset, Tables, elements_of};
 use crate::rtnl::{Link, Links, Veth};
 use crate::state::{Made, Place, Record, State};
-use crate::{Config, Error, Result, netns, ports, sysctl};
+use crate::{Config, Error, Result, conntrack, netns, ports, sysctl};
 
 /// MTU of Ethernet, where no route says more.
 const USUAL_MTU: u32 = 1500;
+
+/// How names of links on the machine begin.
+pub(crate) const LINK: &str = "hv";
 
 /// The bridge and what hangs on it.
 #[derive(Debug)]
@@ -48,11 +51,21 @@ impl Bridge {
 
     /// Name of the link on the machine: it follows from the id, so that it can be found again.
     pub(crate) fn host_link(&self, id: &str) -> String {
-        let text = format!("{}/{}/{id}", self.config.bridge, self.config.owner);
-        format!("hv{:012x}", crate::hash(text.as_bytes()) & 0xffff_ffff_ffff)
+        self.link_name(LINK, id)
     }
 
-    fn alias(&self, id: &str) -> String {
+    /// Name of the link on which a pod's sending waits for its turn.
+    fn ifb(&self, id: &str) -> String {
+        self.link_name("hb", id)
+    }
+
+    fn link_name(&self, prefix: &str, id: &str) -> String {
+        let text = format!("{}/{}/{id}", self.config.bridge, self.config.owner);
+        let hash = crate::hash(text.as_bytes()) & 0xffff_ffff_ffff;
+        format!("{prefix}{hash:012x}")
+    }
+
+    pub(crate) fn alias(&self, id: &str) -> String {
         format!("hull:{}:{id}", self.config.owner)
     }
 
@@ -72,20 +85,25 @@ impl Bridge {
                 return Ok(link);
             }
         }
-        self.ensure_all(state)
+        self.ensure_all(state, &mut Vec::new())
     }
 
-    /// The same without trust in what was found before.
-    pub(crate) fn ensure_all(&self, state: &State) -> Result<Link> {
+    /// The same without trust in what was found before; says what was not as it should be.
+    pub(crate) fn ensure_all(&self, state: &State, found: &mut Vec<String>) -> Result<Link> {
         let _lock = state.lock()?;
         let name = self.config.bridge.as_str();
         let link = self
-            .ensure_link()
+            .ensure_link(found)
             .doing(|| format!("make the bridge {name}"))?;
-        self.ensure_rules(state)
+        self.ensure_rules(state, found)
             .doing(|| format!("put the rules of the bridge {name}"))?;
         self.complete.store(link.index, Ordering::Release);
         Ok(link)
+    }
+
+    /// The index of the bridge that was found last; 0 for none.
+    pub(crate) fn known_index(&self) -> u32 {
+        self.complete.load(Ordering::Acquire)
     }
 
     /// What was found before holds no more.
@@ -93,11 +111,12 @@ impl Bridge {
         self.complete.store(0, Ordering::Release);
     }
 
-    fn ensure_link(&self) -> Result<Link> {
+    fn ensure_link(&self, found: &mut Vec<String>) -> Result<Link> {
         let mut links = Links::open()?;
         let name = self.config.bridge.as_str();
         let gateways = self.gateways();
         if links.find(name)?.is_none() {
+            found.push(format!("the bridge {name} was gone"));
             self.refuse_overlap(&mut links)?;
             let mtu = match self.config.mtu {
                 Some(mtu) => mtu,
@@ -121,10 +140,14 @@ impl Bridge {
         for gateway in gateways {
             let same = |a: &crate::rtnl::Address| a.index == link.index && a.net == gateway;
             if !there.iter().any(same) {
+                found.push(format!("{name} had no address {gateway}"));
                 links.add_address(link.index, gateway)?;
             }
         }
-        links.up(link.index, name)?;
+        if !link.up {
+            found.push(format!("the bridge {name} was down"));
+            links.up(link.index, name)?;
+        }
         self.forwarding(&mut links)?;
         Ok(Link { up: true, ..link })
     }
@@ -169,11 +192,17 @@ impl Bridge {
     }
 
     /// Puts the rules where they are not what they should be.
-    fn ensure_rules(&self, state: &State) -> Result<()> {
+    fn ensure_rules(&self, state: &State, found: &mut Vec<String>) -> Result<()> {
         let mut tables = Tables::open(&self.ruleset)?;
-        if tables.rules()? == self.expected_rules() {
+        let there = tables.rules()?;
+        if there == self.expected_rules() {
             return Ok(());
         }
+        found.push(if there.is_empty() {
+            format!("the rules of {} were gone", self.config.bridge)
+        } else {
+            format!("the rules of {} were not ours", self.config.bridge)
+        });
         tables.rebuild(&self.all_elements(state)?)
     }
 
@@ -188,11 +217,11 @@ impl Bridge {
         list
     }
 
-    /// The elements of all attachments of this boot, whosever they are.
-    pub(crate) fn all_elements(&self, state: &State) -> Result<Vec<Element>> {
+    /// The elements of all attachments of this boot that are made, whosever they are.
+    fn all_elements(&self, state: &State) -> Result<Vec<Element>> {
         let mut list = Vec::new();
         for id in state.ids()? {
-            let record = state.read(&id)?;
+            let record = state.read(&id)?.filter(|record| record.setup.is_some());
             list.extend(record.iter().flat_map(|record| elements(state, record)));
         }
         Ok(list)
@@ -234,7 +263,6 @@ impl Bridge {
         .doing(|| format!("enter the network namespace {}", attachment.netns.display()))?;
         let veth = Veth {
             host: &place.host_link,
-            alias: &self.alias(&attachment.id),
             bridge: bridge.index,
             netns: namespace.as_fd(),
             pod: &attachment.interface,
@@ -244,7 +272,8 @@ impl Bridge {
         let mut links = Links::open()?;
         links.add_veth(&veth)?;
         let host = find(&mut links, veth.host)?;
-        links.describe_port(host.index, &veth)?;
+        let alias = self.alias(&attachment.id);
+        links.describe_port(&host, &alias)?;
         let pod = find(&mut inside, veth.pod)?;
         for ip in &place.ips {
             inside.add_address(pod.index, *ip)?;
@@ -254,6 +283,12 @@ impl Bridge {
         for gateway in self.gateways() {
             inside.add_default_route(pod.index, gateway.addr())?;
         }
+        links.limit(
+            &host,
+            attachment.bandwidth,
+            &self.ifb(&attachment.id),
+            &alias,
+        )?;
         self.open_ports(state, attachment, place)?;
         Ok(self.result(attachment, place, bridge.mtu))
     }
@@ -277,15 +312,20 @@ impl Bridge {
             sysctl::set(&format!("ipv4/conf/{bridge}/route_localnet"), "1")?;
         }
         let list = elements_of(attachment, &place.host_link, place.mac, &place.ips);
-        let add = || Tables::open(&self.ruleset)?.add(&list);
+        self.add_elements(state, &list)?;
+        conntrack::forget_before(&attachment.ports)
+    }
+
+    fn add_elements(&self, state: &State, list: &[Element]) -> Result<()> {
+        let add = || Tables::open(&self.ruleset)?.add(list);
         match add() {
             // The tables went between the look and the use.
             Err(error) if error.errno() == Some(Errno::NOENT) => {
-                self.ensure_all(state)?;
+                self.ensure_all(state, &mut Vec::new())?;
                 add()
             }
             Err(error) if matches!(error.errno(), Some(Errno::BUSY | Errno::EXIST)) => {
-                Err(self.port_taken(&list, error))
+                Err(self.port_taken(list, error))
             }
             other => other,
         }
@@ -311,7 +351,9 @@ impl Bridge {
         if record.boot == state.boot() {
             let whole = record.setup.is_some();
             errors.extend(self.close_ports(&record.attachment, place, whole).err());
-            errors.extend(self.remove_link(place).err());
+            errors.extend(self.remove_link(&record.attachment.id, place).err());
+            let ports = &record.attachment.ports;
+            errors.extend(conntrack::forget_after(ports, &place.ips).err());
         }
         // An address is given again only when no link has it any more.
         if errors.is_empty() {
@@ -332,10 +374,12 @@ impl Bridge {
         }
     }
 
-    fn remove_link(&self, place: &Place) -> Result<()> {
+    fn remove_link(&self, id: &str, place: &Place) -> Result<()> {
         let mut links = Links::open()?;
-        if let Some(link) = links.find(&place.host_link)? {
-            links.delete(&link)?;
+        for name in [&place.host_link, &self.ifb(id)] {
+            if let Some(link) = links.find(name)? {
+                links.delete(&link)?;
+            }
         }
         let Some(bridge) = links.find(&self.config.bridge)? else {
             return Ok(());
@@ -353,10 +397,12 @@ impl Bridge {
         list.retain(|element| element.id == id);
         tables.remove(&list)?;
         let mut links = Links::open()?;
-        match links.find(&self.host_link(id))? {
-            Some(link) => links.delete(&link),
-            None => Ok(()),
+        for name in [self.host_link(id), self.ifb(id)] {
+            if let Some(link) = links.find(&name)? {
+                links.delete(&link)?;
+            }
         }
+        Ok(())
     }
 
     /// Turns route_localnet off where no attachment needs it any more.

@@ -12,6 +12,7 @@
 mod attachment;
 mod bridge;
 mod config;
+mod conntrack;
 mod error;
 mod inspect;
 mod lock;
@@ -19,15 +20,18 @@ pub mod netns;
 mod network;
 mod nft;
 mod ports;
+mod repair;
 mod rtnl;
 mod state;
 mod sysctl;
+mod watch;
 
 pub use attachment::{Attachment, Bandwidth, Dns, Mac, PodName, PortMapping, Protocol, Setup};
 pub use config::{Backend, CniConfig, Config};
 pub use error::{Error, ErrorKind, Result};
 pub use network::{Network, Status};
 pub use rtnl::Counters;
+pub use watch::{Watch, WatchEvent};
 
 /// FNV-1a: short names that are the same tomorrow.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {

@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use sys::Context as _;
 
 use crate::error::Doing as _;
-use crate::rtnl::Links;
+use crate::rtnl::{Counters, Links};
 use crate::{Error, Result};
 
 /// CLONE_NEWNET.
@@ -188,7 +188,8 @@ fn wait_connected(socket: &OwnedFd, to: SocketAddr, timeout: Duration) -> Result
     let fail = |errno| Error::from(sys::Error::new("connect", to.to_string(), errno));
     let limit = Timespec::try_from(timeout).map_err(|_| fail(Errno::INVAL))?;
     let mut list = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::OUT)];
-    match poll(&mut list, Some(&limit)) {
+    let ready = rustix::io::retry_on_intr(|| poll(&mut list, Some(&limit)));
+    match ready {
         Ok(0) => return Err(fail(Errno::TIMEDOUT)),
         Ok(_) => {}
         Err(errno) => return Err(fail(errno)),
@@ -197,4 +198,28 @@ fn wait_connected(socket: &OwnedFd, to: SocketAddr, timeout: Duration) -> Result
         Ok(Ok(())) => Ok(()),
         Ok(Err(errno)) | Err(errno) => Err(fail(errno)),
     }
+}
+
+/// What passed one link of a network namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LinkCounters {
+    /// Name of the link.
+    pub name: String,
+    /// What was counted.
+    pub counters: Counters,
+}
+
+/// What passed the links of a network namespace, without `lo`.
+///
+/// # Errors
+/// setns(2)'s and netlink(7)'s.
+pub fn counters(netns: BorrowedFd<'_>) -> Result<Vec<LinkCounters>> {
+    let mut links = inside(netns, Links::open)?;
+    let list = links.list()?.into_iter().filter(|link| link.name != "lo");
+    Ok(list
+        .map(|link| LinkCounters {
+            name: link.name,
+            counters: link.counters,
+        })
+        .collect())
 }

@@ -52,3 +52,11 @@ impl Verb {
         (NFNL_SUBSYS_NFTABLES << 8) | u16::from(self as u8)
     }
 }
+
+/// Whether a message tells that something of a table went, or that a rule came.
+pub(crate) fn is_loss(kind: u16) -> bool {
+    /// `NFT_MSG_DEL` of table, chain, rule, set and element, and NFT_MSG_NEWRULE.
+    const LOSSES: [u8; 6] = [2, 5, 8, 11, 14, 6];
+    let [subsystem, verb] = kind.to_be_bytes();
+    u16::from(subsystem) == NFNL_SUBSYS_NFTABLES && LOSSES.contains(&verb)
+}

@@ -236,7 +236,8 @@ impl<'a> Tables<'a> {
         Ok(list)
     }
 
-    /// Chains of anyone that drop forwarded packets unless told otherwise: their table and name.
+    /// Chains of anyone that drop forwarded packets unless told otherwise, or are firewalld's:
+    /// their table and name.
     pub(crate) fn foreign_drops(&mut self) -> Result<Vec<String>> {
         const UNSPECIFIED: [u8; NFGENMSG] = [0; NFGENMSG];
         const HOOK_NUMBER: u16 = 1;
@@ -252,7 +253,8 @@ impl<'a> Tables<'a> {
                 number.and_then(|(_, value)| sys::netlink::be32_at(value, 0))
             });
             let policy = get(NFTA_CHAIN_POLICY).map(|(_, policy)| *policy == [0; 4].as_slice());
-            number == Some(FORWARD) && policy == Some(true)
+            let firewalld = text(message, NFTA_CHAIN_TABLE).as_deref() == Some("firewalld");
+            number == Some(FORWARD) && (policy == Some(true) || firewalld)
         });
         let name = |message: &Message| {
             let table = text(message, NFTA_CHAIN_TABLE)?;

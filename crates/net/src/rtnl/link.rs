@@ -56,7 +56,6 @@ pub struct Counters {
 #[derive(Debug)]
 pub(crate) struct Veth<'a> {
     pub(crate) host: &'a str,
-    pub(crate) alias: &'a str,
     pub(crate) bridge: u32,
     pub(crate) netns: BorrowedFd<'a>,
     pub(crate) pod: &'a str,
@@ -92,12 +91,6 @@ impl Links {
     pub(crate) fn up(&mut self, index: u32, name: &str) -> Result<()> {
         let request = Request::new(RTM_NEWLINK, NLM_F_ACK, format!("{name}, up"));
         self.0.ask(&request.link(index, IFF_UP, IFF_UP))?;
-        Ok(())
-    }
-
-    pub(crate) fn set_mtu(&mut self, index: u32, name: &str, mtu: u32) -> Result<()> {
-        let request = Request::new(RTM_NEWLINK, NLM_F_ACK, format!("{name}, mtu {mtu}"));
-        self.0.ask(&request.link(index, 0, 0).u32(IFLA_MTU, mtu))?;
         Ok(())
     }
 
@@ -142,15 +135,15 @@ impl Links {
     /// What is told of a port once it is one: whose it is, and that a packet may go back out of
     /// it (a pod that calls itself through the machine's port, where bridged packets are
     /// filtered by br_netfilter).
-    pub(crate) fn describe_port(&mut self, index: u32, veth: &Veth<'_>) -> Result<()> {
+    pub(crate) fn describe_port(&mut self, link: &Link, alias: &str) -> Result<()> {
         let slave = Attributes::new().u8(IFLA_BRPORT_MODE, 1);
         let info = Attributes::new()
             .string(IFLA_INFO_SLAVE_KIND, "bridge")
             .nest(IFLA_INFO_SLAVE_DATA, &slave);
-        let what = format!("{}, bridge port", veth.host);
+        let what = format!("{}, bridge port", link.name);
         let request = Request::new(RTM_NEWLINK, NLM_F_ACK, what)
-            .link(index, 0, 0)
-            .string(IFLA_IFALIAS, veth.alias)
+            .link(link.index, 0, 0)
+            .string(IFLA_IFALIAS, alias)
             .nest(IFLA_LINKINFO, &info);
         self.0.ask(&request)?;
         Ok(())

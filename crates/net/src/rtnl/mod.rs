@@ -1,11 +1,12 @@
 //! rtnetlink(7): links, addresses, routes, neighbours.
 
+mod limit;
 mod link;
 mod route;
 
 pub use link::Counters;
-pub(crate) use link::{Link, Veth};
-pub(crate) use route::Address;
+pub(crate) use link::{Link, Veth, parse as parse_link};
+pub(crate) use route::{Address, parse_address};
 
 use sys::netlink::{Protocol, Socket};
 
@@ -35,6 +36,9 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_DELNEIGH: u16 = 29;
+
+const RTM_NEWQDISC: u16 = 36;
+const RTM_NEWTFILTER: u16 = 44;
 
 const IFF_UP: u32 = 1;
 /// Length of `struct ifinfomsg`.
