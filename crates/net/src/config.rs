@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::Deserialize;
 
 use crate::attachment::check_interface_name;
@@ -43,7 +43,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
-    /// CNI where a configuration is, else the built-in one.
+    /// CNI where a configuration is that is not podman's own, else the built-in one.
     #[default]
     Auto,
     /// The built-in bridge.
@@ -60,10 +60,13 @@ pub struct CniConfig {
     pub conf_dir: PathBuf,
     /// Where plugins are, in the order in which they are looked for.
     pub bin_dirs: Vec<PathBuf>,
-    /// Results, kept for DEL and CHECK.
+    /// What pods got, kept for DEL and CHECK. It must survive a reboot: addresses that plugins
+    /// gave do.
     pub cache_dir: PathBuf,
     /// Seconds that one run of a plugin may take.
     pub timeout_seconds: u64,
+    /// Subnets of this machine's pods, for plugins that ask for `ipRanges`.
+    pub ip_ranges: Vec<IpNet>,
 }
 
 impl CniConfig {
@@ -79,8 +82,9 @@ impl Default for CniConfig {
             bin_dirs: ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
                 .map(PathBuf::from)
                 .into(),
-            cache_dir: "/var/lib/cni/results".into(),
+            cache_dir: "/var/lib/hull/cni".into(),
             timeout_seconds: 60,
+            ip_ranges: Vec::new(),
         }
     }
 }
@@ -125,6 +129,12 @@ impl Config {
         let least = if self.subnet6.is_some() { 1280 } else { 68 };
         if let Some(mtu) = self.mtu.filter(|m| !(least..=65_535).contains(m)) {
             return invalid(format!("mtu {mtu} is not between {least} and 65535"));
+        }
+        if !(1..=3600).contains(&self.cni.timeout_seconds) {
+            return invalid(format!(
+                "CNI's timeout-seconds {} is not between 1 and 3600",
+                self.cni.timeout_seconds
+            ));
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if self.owner.is_empty() || self.owner.len() > 32 || !self.owner.chars().all(plain) {

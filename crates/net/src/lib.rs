@@ -11,6 +11,7 @@
 
 mod attachment;
 mod bridge;
+mod cni;
 mod config;
 mod conntrack;
 mod error;

@@ -27,6 +27,15 @@ impl Lock {
         }
     }
 
+    /// Waits until no one has the lock for himself, and shares it.
+    pub(crate) fn share(path: &Path) -> Result<Self> {
+        loop {
+            if let Some(lock) = Self::attempt(path, FlockOperation::LockShared)? {
+                return Ok(lock);
+            }
+        }
+    }
+
     /// The lock, unless someone holds it.
     pub(crate) fn try_acquire(path: &Path) -> Result<Option<Self>> {
         Self::attempt(path, FlockOperation::NonBlockingLockExclusive)

@@ -96,7 +96,7 @@ pub fn create(dir: &Path, id: &str) -> Result<PathBuf> {
 fn is_pinned(path: &Path) -> Result<bool> {
     const NSFS_MAGIC: i64 = 0x6e73_6673;
     match rustix::fs::statfs(path) {
-        Ok(stat) => Ok(i64::from(stat.f_type) == NSFS_MAGIC),
+        Ok(stat) => Ok(stat.f_type == NSFS_MAGIC),
         Err(Errno::NOENT) => Ok(false),
         Err(errno) => Err(sys::Error::new("statfs", path.display().to_string(), errno).into()),
     }

@@ -1,13 +1,15 @@
 //! The network of all pods of a machine.
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use crate::attachment::{Attachment, Setup, check_id};
 use crate::bridge::Bridge;
+use crate::cni::{self, Client, NetworkList};
 use crate::error::Doing as _;
 use crate::rtnl::Links;
 use crate::state::{Made, Record, State};
-use crate::{Config, Error, Result, netns};
+use crate::{Backend, Config, Error, Result, netns};
 
 /// The network of all pods of a machine. Methods may be called from any thread and any process
 /// that shares the state directory; none of them may be one of tokio's workers.
@@ -15,6 +17,7 @@ use crate::{Config, Error, Result, netns};
 pub struct Network {
     pub(crate) state: State,
     pub(crate) bridge: Bridge,
+    cni: Client,
     config: Config,
 }
 
@@ -39,9 +42,10 @@ impl Network {
     pub fn open(config: Config, state_dir: &Path) -> Result<Self> {
         config.check()?;
         Ok(Self {
-            state: State::open(state_dir, &config.owner)
+            state: State::open(state_dir, &config.cni.cache_dir, &config.owner)
                 .doing(|| format!("open the network's state {}", state_dir.display()))?,
             bridge: Bridge::new(config.clone()),
+            cni: Client::new(config.cni.clone()),
             config,
         })
     }
@@ -75,7 +79,7 @@ impl Network {
         if let Some(record) = self.state.read(id)? {
             if record.attachment == *attachment
                 && let Some(setup) = &record.setup
-                && self.check_record(&record).is_ok()
+                && self.still_holds(&record)
             {
                 return Ok(setup.clone());
             }
@@ -87,29 +91,72 @@ impl Network {
             .doing(|| format!("attach pod {id} to the network"))
     }
 
+    /// The configuration of CNI that is in force; none if the built-in network is.
+    fn network_list(&self) -> Result<Option<NetworkList>> {
+        if self.config.backend == Backend::Builtin {
+            return Ok(None);
+        }
+        let dir = &self.config.cni.conf_dir;
+        // Debian's podman leaves its own network there: it is no one's wish for pods.
+        let wanted =
+            |list: &NetworkList| self.config.backend == Backend::Cni || list.name != "podman";
+        match cni::load(dir, wanted) {
+            (Some(list), _) => Ok(Some(list)),
+            // A configuration that is broken is not one that is absent.
+            (None, mut errors) if !errors.is_empty() => Err(errors.remove(0)),
+            (None, _) if self.config.backend == Backend::Cni => Err(Error::Invalid(format!(
+                "no CNI configuration in {}: put one there, or configure the built-in network",
+                dir.display()
+            ))),
+            (None, _) => Ok(None),
+        }
+    }
+
     fn build(&self, attachment: &Attachment) -> Result<Setup> {
-        let ips = self.state.reserve(&self.config, attachment)?;
-        let place = self.bridge.place(attachment, ips);
-        let mut record = Record {
+        let record = |made| Record {
             owner: self.config.owner.clone(),
             boot: self.state.boot().to_owned(),
             attachment: attachment.clone(),
-            made: Made::Builtin(place.clone()),
+            made,
             setup: None,
         };
-        let written = self.state.write(&record);
-        let made = written.and_then(|()| self.bridge.attach(&self.state, attachment, &place));
-        let finished = made.and_then(|setup| {
-            record.setup = Some(setup.clone());
-            self.state.write(&record)?;
-            Ok(setup)
-        });
-        finished.or_else(|error| {
+        let mut record = match self.network_list()? {
+            Some(list) => record(Made::Cni {
+                network: list.to_value(),
+                result: None,
+            }),
+            None => {
+                let ips = self.state.reserve(&self.config, attachment)?;
+                record(Made::Builtin(self.bridge.place(attachment, ips)))
+            }
+        };
+        let finished = self.make(&mut record);
+        finished.map_err(|error| {
             record.setup = None;
             let mut errors = vec![error];
             errors.extend(self.undo(&record).err());
-            Err(Error::from_several(errors).unwrap_or_else(|| Error::Several(Vec::new())))
+            Error::from_several(errors).unwrap_or_else(|| Error::Several(Vec::new()))
         })
+    }
+
+    /// Makes what a new record says, between two writes of it.
+    fn make(&self, record: &mut Record) -> Result<Setup> {
+        self.state.write(record)?;
+        let setup = match &mut record.made {
+            Made::Builtin(place) => self.bridge.attach(&self.state, &record.attachment, place)?,
+            Made::Cni { network, result } => {
+                let list = stored(network)?;
+                let _shared = self.state.share_plugins()?;
+                loopback_up(&record.attachment)?;
+                let answer = self.cni.add(&list, &record.attachment)?;
+                let setup = self.cni.setup(&answer, &record.attachment.interface);
+                *result = Some(answer);
+                setup?
+            }
+        };
+        record.setup = Some(setup.clone());
+        self.state.write(record)?;
+        Ok(setup)
     }
 
     /// Detaches a pod and removes its network namespace if it was made here. What is gone already
@@ -153,7 +200,14 @@ impl Network {
     fn undo(&self, record: &Record) -> Result<()> {
         let mut errors = match &record.made {
             Made::Builtin(place) => self.bridge.detach(&self.state, record, place),
-            Made::Cni { .. } => Vec::new(),
+            Made::Cni { network, result } => match stored(network) {
+                Ok(list) => {
+                    let attachment = &record.attachment;
+                    let there = record.boot == self.state.boot() && attachment.netns.exists();
+                    self.cni.del(&list, attachment, result.as_ref(), there)
+                }
+                Err(error) => vec![error],
+            },
         };
         if errors.is_empty() {
             errors.extend(self.state.forget(&record.attachment.id).err());
@@ -194,7 +248,31 @@ impl Network {
                 Err(error) => errors.push(error),
             }
         }
+        errors.extend(self.gc_plugins());
         (collected, errors)
+    }
+
+    /// Tells CNI's plugins which attachments are left: all that have a record, whosever they are.
+    fn gc_plugins(&self) -> Vec<Error> {
+        let Ok(Some(list)) = self.network_list() else {
+            return Vec::new();
+        };
+        // While someone attaches, what is valid changes: another time.
+        let _alone = match self.state.try_lock_plugins() {
+            Ok(Some(lock)) => lock,
+            Ok(None) => return Vec::new(),
+            Err(error) => return vec![error],
+        };
+        let mut valid = Vec::new();
+        for id in self.state.ids().unwrap_or_default() {
+            match self.state.read(&id) {
+                Ok(Some(record)) => valid.push((id, record.attachment.interface)),
+                Ok(None) => {}
+                // What is not known to be gone must not be cleaned up.
+                Err(error) => return vec![error],
+            }
+        }
+        self.cni.gc(&list, &valid)
     }
 
     /// Ids of our owner that hold anything.
@@ -249,33 +327,57 @@ impl Network {
             .doing(|| format!("check pod {id}"))
     }
 
+    /// Whether a request that comes again can be answered by what was made. Plugins are not asked:
+    /// CHECK is less reliable than what it checks, and making anew costs the pod its address.
+    fn still_holds(&self, record: &Record) -> bool {
+        match &record.made {
+            Made::Builtin(_) => self.check_record(record).is_ok(),
+            Made::Cni { .. } => {
+                record.boot == self.state.boot() && record.attachment.netns.exists()
+            }
+        }
+    }
+
     fn check_record(&self, record: &Record) -> Result<()> {
         if record.boot != self.state.boot() {
             return Err(Error::Drift("it was attached before a reboot".into()));
         }
         match &record.made {
             Made::Builtin(place) => self.bridge.check(&record.attachment, place),
-            Made::Cni { .. } => Ok(()),
+            Made::Cni { network, result } => {
+                let list = stored(network)?;
+                self.cni.check(&list, &record.attachment, result.as_ref())
+            }
         }
     }
 
-    /// Whether pods can be attached: makes the bridge and the rules if they are not there.
+    /// Whether pods can be attached: makes the bridge and the rules if they are not there, or asks
+    /// CNI's plugins.
     #[must_use]
     pub fn status(&self) -> Status {
-        match self.bridge.ensure(&self.state) {
-            Ok(link) => Status {
-                ready: true,
-                reason: "NetworkReady",
-                message: format!("built-in network on the bridge {}", link.name),
-                warnings: self.bridge.warnings(),
-            },
-            Err(error) => Status {
-                ready: false,
-                reason: "NetworkNotReady",
-                message: error.to_string(),
-                warnings: Vec::new(),
-            },
-        }
+        let ready = |message, warnings| Status {
+            ready: true,
+            reason: "NetworkReady",
+            message,
+            warnings,
+        };
+        let answer = self.network_list().and_then(|list| match list {
+            Some(list) => {
+                self.cni.status(&list)?;
+                Ok(ready(format!("CNI network {}", list.name), Vec::new()))
+            }
+            None => {
+                let link = self.bridge.ensure(&self.state)?;
+                let message = format!("built-in network on the bridge {}", link.name);
+                Ok(ready(message, self.bridge.warnings()))
+            }
+        });
+        answer.unwrap_or_else(|error| Status {
+            ready: false,
+            reason: "NetworkNotReady",
+            message: error.to_string(),
+            warnings: Vec::new(),
+        })
     }
 
     /// How many addresses are held, by anyone who shares the state.
@@ -294,4 +396,18 @@ impl Network {
         let _lock = self.state.lock()?;
         self.bridge.destroy()
     }
+}
+
+/// The list of plugins that an attachment was made with.
+fn stored(network: &serde_json::Value) -> Result<NetworkList> {
+    let invalid = |reason| Error::Invalid(format!("the CNI network of a record: {reason}"));
+    let list = NetworkList::parse(network).map_err(invalid)?;
+    list.check().map_err(invalid)?;
+    Ok(list)
+}
+
+/// What the plugin `loopback` would do.
+fn loopback_up(attachment: &Attachment) -> Result<()> {
+    let namespace = netns::open(&attachment.netns)?;
+    netns::inside(namespace.as_fd(), || Links::open()?.loopback_up())
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! lock                  guards the choice of addresses
 //! locks/ID              guards one attachment
+//! plugins               guards plugins' attaching against their garbage collection
 //! addresses/10.86.0.2   → BOOT/OWNER/ID: a symbolic link is made whole or not at all
 //! attachments/ID        the record, in JSON; written before anything is made
 //! netns/ID              → BOOT/OWNER/ID, for a network namespace that was made here
@@ -45,10 +46,12 @@ pub(crate) struct Record {
 pub(crate) enum Made {
     /// The bridge.
     Builtin(Place),
-    /// Plugins: the network's configuration as it was then.
+    /// Plugins.
     Cni {
-        /// The configuration list.
+        /// The network's configuration as it was then.
         network: serde_json::Value,
+        /// What the last plugin answered; none while it is being made.
+        result: Option<serde_json::Value>,
     },
 }
 
@@ -67,6 +70,8 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct State {
     dir: PathBuf,
+    /// For records of what plugins made: their addresses survive a reboot.
+    lasting: PathBuf,
     owner: String,
     boot: String,
 }
@@ -92,9 +97,10 @@ impl Holder {
 }
 
 impl State {
-    pub(crate) fn open(dir: &Path, owner: &str) -> Result<Self> {
-        for part in ["", "locks", "addresses", "attachments", "netns"] {
-            let path = dir.join(part);
+    pub(crate) fn open(dir: &Path, lasting: &Path, owner: &str) -> Result<Self> {
+        let parts = ["", "locks", "addresses", "attachments", "netns"];
+        let dirs = parts.map(|part| dir.join(part));
+        for path in dirs.into_iter().chain([lasting.to_owned()]) {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -105,6 +111,7 @@ impl State {
         let boot = fs::read_to_string(path).context("read", || path)?;
         Ok(Self {
             dir: dir.to_owned(),
+            lasting: lasting.to_owned(),
             owner: owner.to_owned(),
             boot: boot.trim().to_owned(),
         })
@@ -127,46 +134,65 @@ impl State {
         Lock::try_acquire(&self.dir.join("locks").join(id))
     }
 
-    fn record_path(&self, id: &str) -> PathBuf {
-        self.dir.join("attachments").join(id)
+    /// Shared by all who attach by plugins, held alone by who tells plugins what is attached.
+    pub(crate) fn share_plugins(&self) -> Result<Lock> {
+        Lock::share(&self.dir.join("plugins"))
+    }
+
+    pub(crate) fn try_lock_plugins(&self) -> Result<Option<Lock>> {
+        Lock::try_acquire(&self.dir.join("plugins"))
+    }
+
+    /// Where a record may be.
+    fn record_paths(&self, id: &str) -> [PathBuf; 2] {
+        [self.dir.join("attachments").join(id), self.lasting.join(id)]
     }
 
     pub(crate) fn read(&self, id: &str) -> Result<Option<Record>> {
-        let path = self.record_path(id);
-        let text = match fs::read(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.context("read", || path.display().to_string())?,
-        };
-        let record = serde_json::from_slice(&text).map_err(|source| Error::Json {
-            what: path.display().to_string(),
-            source,
-        })?;
-        Ok(Some(record))
+        for path in self.record_paths(id) {
+            let text = match fs::read(&path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other.context("read", || path.display().to_string())?,
+            };
+            let record = serde_json::from_slice(&text).map_err(|source| Error::Json {
+                what: path.display().to_string(),
+                source,
+            })?;
+            return Ok(Some(record));
+        }
+        Ok(None)
     }
 
     pub(crate) fn write(&self, record: &Record) -> Result<()> {
-        let path = self.record_path(&record.attachment.id);
+        let [passing, lasting] = self.record_paths(&record.attachment.id);
+        let path = match record.made {
+            Made::Builtin(_) => passing,
+            Made::Cni { .. } => lasting,
+        };
         let text = serde_json::to_vec(record).map_err(|source| Error::Json {
             what: path.display().to_string(),
             source,
         })?;
-        // No id starts with a dot.
-        let draft = path.with_file_name(format!(".{}", record.attachment.id));
+        let draft = draft_of(&path);
         fs::write(&draft, text).context("write", || draft.display().to_string())?;
         fs::rename(&draft, &path).context("rename", || path.display().to_string())?;
         Ok(())
     }
 
     pub(crate) fn forget(&self, id: &str) -> Result<()> {
-        remove(&self.record_path(id))
+        for path in self.record_paths(id) {
+            remove(&draft_of(&path))?;
+            remove(&path)?;
+        }
+        Ok(())
     }
 
     /// The ids of all records, whosever they are.
     pub(crate) fn ids(&self) -> Result<BTreeSet<String>> {
-        let dir = self.dir.join("attachments");
-        let mut names = names(&dir)?;
-        names.retain(|name| !name.starts_with('.'));
-        Ok(names)
+        let mut ids = names(&self.dir.join("attachments"))?;
+        ids.extend(names(&self.lasting)?);
+        ids.retain(|name| !name.starts_with('.'));
+        Ok(ids)
     }
 
     /// The ids of those who hold an address, of our owner only.
@@ -346,6 +372,12 @@ impl State {
         }
         Ok(released)
     }
+}
+
+/// Where a record is written before it gets its name. No id starts with a dot.
+fn draft_of(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}"))
 }
 
 fn no_address() -> Error {

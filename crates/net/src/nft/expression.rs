@@ -71,12 +71,12 @@ impl Expressions {
     }
 
     /// Goes on where the first register is `value`.
-    pub(super) fn is(self, value: &[u8]) -> Self {
+    pub(super) fn equals(self, value: &[u8]) -> Self {
         self.compare(0, value)
     }
 
     /// Goes on where the first register is not `value`.
-    pub(super) fn is_not(self, value: &[u8]) -> Self {
+    pub(super) fn differs(self, value: &[u8]) -> Self {
         self.compare(1, value)
     }
 
@@ -130,7 +130,7 @@ impl Expressions {
         let data = Attributes::new().be32(1, FIRST).be32(2, key as u32);
         self.push("ct", &data)
             .mask(&bits.to_ne_bytes())
-            .is_not(&[0; 4])
+            .differs(&[0; 4])
     }
 
     /// A new destination: an address at the first register, a port in the one behind it.

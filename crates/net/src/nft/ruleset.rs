@@ -126,9 +126,9 @@ impl Ruleset {
             (12, "pods do not send from loopback addresses"),
         ] {
             let rule = from(bridge)
-                .is_family(NFPROTO_IPV4)
+                .of_family(NFPROTO_IPV4)
                 .payload(Base::Network, offset, 1, FIRST)
-                .is(&[127])
+                .equals(&[127])
                 .drop();
             self.inet("guard", words, rule);
         }
@@ -139,16 +139,16 @@ impl Ruleset {
         for chain in ["arriving", "local"] {
             if chain == "local" {
                 let rule = Expressions::default()
-                    .is_family(NFPROTO_IPV6)
+                    .of_family(NFPROTO_IPV6)
                     .payload(Base::Network, 24, 16, FIRST)
-                    .is(&std::net::Ipv6Addr::LOCALHOST.octets())
+                    .equals(&std::net::Ipv6Addr::LOCALHOST.octets())
                     .back();
                 // The kernel routes nothing from ::1 to another link: refused beats silence.
                 self.inet(chain, "no host ports on ::1", rule);
             }
             let rule = Expressions::default()
                 .destination_kind()
-                .is(&RTN_LOCAL.to_ne_bytes())
+                .equals(&RTN_LOCAL.to_ne_bytes())
                 .jump("hostports");
             self.inet(chain, "addressed to this machine", rule);
         }
@@ -158,7 +158,7 @@ impl Ruleset {
         ] {
             let registers = length / 4;
             let rule = Expressions::default()
-                .is_family(family)
+                .of_family(family)
                 .meta(Meta::TransportProtocol, FIRST)
                 .payload(Base::Network, offset, length, FIRST + 1)
                 .payload(Base::Transport, 2, 2, FIRST + 1 + registers)
@@ -166,7 +166,7 @@ impl Ruleset {
                 .dnat(family.into(), FIRST + registers);
             self.inet("hostports", "a port of one address", rule);
             let rule = Expressions::default()
-                .is_family(family)
+                .of_family(family)
                 .meta(Meta::TransportProtocol, FIRST)
                 .payload(Base::Transport, 2, 2, FIRST + 1)
                 .map(any)
@@ -198,7 +198,7 @@ impl Ruleset {
         self.inet("forwarded", "published ports", rule);
         let rule = to(bridge)
             .meta(Meta::InName, FIRST)
-            .is_not(&link_name(bridge))
+            .differs(&link_name(bridge))
             .counter()
             .drop();
         self.inet("forwarded", "nothing else reaches pods", rule);
@@ -215,9 +215,9 @@ impl Ruleset {
             self.inet("leaving", "a pod by way of a host port", rule);
         }
         let rule = to(bridge)
-            .is_family(NFPROTO_IPV4)
+            .of_family(NFPROTO_IPV4)
             .payload(Base::Network, 12, 1, FIRST)
-            .is(&[127])
+            .equals(&[127])
             .masquerade();
         self.inet("leaving", "127.0.0.1 by way of a host port", rule);
         if !config.masquerade {
@@ -226,7 +226,7 @@ impl Ruleset {
         for net in subnets(config) {
             let rule = Expressions::default()
                 .meta(Meta::OutName, FIRST)
-                .is_not(&link_name(bridge))
+                .differs(&link_name(bridge))
                 .within(net, Side::Source)
                 .outside(net, Side::Destination)
                 .not_multicast(net)
@@ -254,15 +254,15 @@ impl Ruleset {
         add("ARP of its address", rule);
         let rule = frame([0x08, 0x06])
             .payload(Base::Network, 14, 4, FIRST)
-            .is(&[0; 4])
+            .equals(&[0; 4])
             .accept();
         add("ARP that asks whether an address is free", rule);
         for (kind, words) in [(134, "router advertisement"), (137, "redirect")] {
             let rule = frame([0x86, 0xdd])
                 .meta(Meta::TransportProtocol, FIRST)
-                .is(&[58])
+                .equals(&[58])
                 .payload(Base::Transport, 0, 1, FIRST)
-                .is(&[kind])
+                .equals(&[kind])
                 .counter()
                 .drop();
             add(words, rule);
@@ -272,12 +272,12 @@ impl Ruleset {
         let rule = frame([0x86, 0xdd])
             .payload(Base::Network, 8, 2, FIRST)
             .mask(&[0xff, 0xc0])
-            .is(&[0xfe, 0x80])
+            .equals(&[0xfe, 0x80])
             .accept();
         add("IPv6 from a link-local address", rule);
         let rule = frame([0x86, 0xdd])
             .payload(Base::Network, 8, 16, FIRST)
-            .is(&[0; 16])
+            .equals(&[0; 16])
             .accept();
         add("IPv6 that asks whether an address is free", rule);
         add("all else", Expressions::default().counter().drop());
@@ -294,19 +294,19 @@ fn subnets(config: &Config) -> Vec<IpNet> {
 fn from(link: &str) -> Expressions {
     Expressions::default()
         .meta(Meta::InName, FIRST)
-        .is(&link_name(link))
+        .equals(&link_name(link))
 }
 
 fn to(link: &str) -> Expressions {
     Expressions::default()
         .meta(Meta::OutName, FIRST)
-        .is(&link_name(link))
+        .equals(&link_name(link))
 }
 
 fn frame(kind: [u8; 2]) -> Expressions {
     Expressions::default()
         .payload(Base::Link, 12, 2, FIRST)
-        .is(&kind)
+        .equals(&kind)
 }
 
 /// Link and hardware address of the sender in the registers.
@@ -323,8 +323,8 @@ enum Side {
 }
 
 impl Expressions {
-    fn is_family(self, family: u8) -> Self {
-        self.meta(Meta::NetworkProtocol, FIRST).is(&[family])
+    fn of_family(self, family: u8) -> Self {
+        self.meta(Meta::NetworkProtocol, FIRST).equals(&[family])
     }
 
     /// Link, hardware address, and the address at an offset of the network header, in a set.
@@ -353,7 +353,7 @@ impl Expressions {
             ),
         };
         let this = self
-            .is_family(family)
+            .of_family(family)
             .payload(Base::Network, offset, length, FIRST)
             .mask(&mask);
         (this, network)
@@ -361,12 +361,12 @@ impl Expressions {
 
     fn within(self, net: IpNet, side: Side) -> Self {
         let (this, network) = self.address(net, side);
-        this.is(&network)
+        this.equals(&network)
     }
 
     fn outside(self, net: IpNet, side: Side) -> Self {
         let (this, network) = self.address(net, side);
-        this.is_not(&network)
+        this.differs(&network)
     }
 
     /// Goes on where an IPv6 source is neither link-local nor missing.
@@ -375,9 +375,9 @@ impl Expressions {
             return self;
         }
         self.payload(Base::Network, 8, 16, FIRST)
-            .is_not(&[0; 16])
+            .differs(&[0; 16])
             .mask(&[&[0xff, 0xc0], [0; 14].as_slice()].concat())
-            .is_not(&[&[0xfe, 0x80], [0; 14].as_slice()].concat())
+            .differs(&[&[0xfe, 0x80], [0; 14].as_slice()].concat())
     }
 
     fn not_multicast(self, net: IpNet) -> Self {
@@ -385,8 +385,8 @@ impl Expressions {
             IpNet::V4(_) => self
                 .payload(Base::Network, 16, 1, FIRST)
                 .mask(&[0xf0])
-                .is_not(&[0xe0]),
-            IpNet::V6(_) => self.payload(Base::Network, 24, 1, FIRST).is_not(&[0xff]),
+                .differs(&[0xe0]),
+            IpNet::V6(_) => self.payload(Base::Network, 24, 1, FIRST).differs(&[0xff]),
         }
     }
 }

@@ -85,18 +85,7 @@ impl Lab {
     }
 
     pub fn config(&self) -> Config {
-        Config {
-            bridge: "hulltest0".into(),
-            owner: "test".into(),
-            netns_dir: self.dir.join("netns"),
-            cni: net::CniConfig {
-                conf_dir: self.dir.join("cni/net.d"),
-                bin_dirs: vec!["/usr/lib/cni".into()],
-                cache_dir: self.dir.join("cni/cache"),
-                timeout_seconds: 20,
-            },
-            ..Config::default()
-        }
+        config(&self.dir)
     }
 
     pub fn state(&self) -> PathBuf {
@@ -132,6 +121,23 @@ impl Lab {
 
     pub fn in_world(&self, command: &str) -> String {
         in_netns(&self.dir.join("world"), command)
+    }
+}
+
+/// A configuration with all files in a directory.
+pub fn config(dir: &Path) -> Config {
+    Config {
+        bridge: "hulltest0".into(),
+        owner: "test".into(),
+        netns_dir: dir.join("netns"),
+        cni: net::CniConfig {
+            conf_dir: dir.join("cni/net.d"),
+            bin_dirs: vec![dir.join("cni/bin"), "/usr/lib/cni".into()],
+            cache_dir: dir.join("cni/cache"),
+            timeout_seconds: 20,
+            ip_ranges: Vec::new(),
+        },
+        ..Config::default()
     }
 }
 
@@ -233,9 +239,18 @@ pub fn ip(text: &str) -> IpAddr {
 
 /// All that the machine's kernel holds of a network: links, addresses, routes, rules.
 pub fn picture() -> String {
-    // Link-local addresses come with the first carrier and stay.
-    let addresses = "ip -br addr | sed 's# fe80::[0-9a-f:]*/64##; s/ *$//'";
-    run(&format!(
-        "ip -br link; {addresses}; ip route; nft -s list ruleset"
-    ))
+    // Whether there is a carrier, and with it a link-local address, shows by and by.
+    run("ip -br link | awk '{print $1, $3}'
+        ip -br addr | sed 's/ [A-Z]* / /; s# fe80::[0-9a-f:]*/64##; s/ *$//'
+        ip route | sed 's/ linkdown//; s/ *$//'
+        nft -s list ruleset")
+}
+
+/// Waits until something is so.
+pub fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + SOON;
+    while !is_so() {
+        assert!(std::time::Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

@@ -153,7 +153,8 @@ impl Socket {
                 if message.kind != NLMSG_ERROR {
                     continue;
                 }
-                failure = failure.and(self.verdict(&message, request.what()));
+                let verdict = self.verdict(&message, request.what());
+                failure = failure.and(verdict);
                 // An error of the frame itself is the only answer that comes.
                 if message.sequence == last || message.sequence == first {
                     return failure;
