@@ -10,6 +10,7 @@ pub mod config;
 pub mod copy;
 mod digest;
 pub mod document;
+pub mod erofs;
 mod error;
 pub mod layer;
 mod platform;

@@ -18,6 +18,7 @@ pub const CALLS: &[&str] = &[
     "clone3",
     "clone_into_cgroup",
     "close_range",
+    "erofs_file",
     "fsopen",
     "mount_setattr",
     "open_tree",

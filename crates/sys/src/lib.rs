@@ -12,8 +12,10 @@
 pub mod bpf;
 mod error;
 mod exe;
+pub mod file;
 pub mod keyring;
 pub mod knob;
+pub mod loopback;
 pub mod mount;
 pub mod namespace;
 pub mod netlink;

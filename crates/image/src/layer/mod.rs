@@ -17,3 +17,4 @@ pub use entry::{Entry, EntryKind, EntryPath, Extent, Timestamp};
 pub use limits::Limits;
 pub use owner::{IdMap, Ownership};
 pub use write::{Data, Found, LayerWriter, Lower, NoLower, Place, Recorder, write_layer};
+pub(crate) use write::{NoData, ReadData};

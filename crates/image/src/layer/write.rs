@@ -69,8 +69,8 @@ impl<R: std::io::Read> Data for ReadData<R> {
 /// Where a writer has put the bytes of a file, for [`split`](crate::store).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Place {
-    /// From this offset of the layer's image on; holes included.
-    At(u64),
+    /// In these runs of the layer's image: where, and how long, in the order of the data.
+    At(Vec<(u64, u64)>),
     /// In the file of this path, links resolved.
     Path(EntryPath),
 }

@@ -16,6 +16,7 @@ use super::record::{Format, LayerRecord};
 use super::split::SplitWriter;
 use super::stream::{Watch, stream};
 use crate::document::Descriptor;
+use crate::erofs::{ErofsWriter, Reader};
 use crate::layer::dir::{DirWriter, Target};
 use crate::layer::{LayerWriter as _, Limits};
 use crate::transport::Source;
@@ -23,6 +24,8 @@ use crate::{Digest, Error, Result};
 
 /// The directory with the files of a layer.
 pub(crate) const TREE: &str = "tree";
+/// The image of a layer.
+pub(crate) const IMAGE: &str = "layer.erofs";
 /// Files that the layer itself replaced.
 pub(crate) const REPLACED: &str = "replaced";
 /// How the tar stream was.
@@ -47,7 +50,10 @@ impl Store {
         below: &dyn Fn() -> Option<Chain>,
     ) -> Result<Made> {
         let tmp = self.place.temporary()?;
-        self.build_directory(source, wanted, limits, watch, below, tmp)
+        match self.format()? {
+            Format::Directory => self.build_directory(source, wanted, limits, watch, below, tmp),
+            Format::Erofs => build_image(source, wanted, limits, watch, below, tmp),
+        }
     }
 
     fn build_directory(
@@ -112,18 +118,19 @@ impl Store {
 
     /// The directory that a layer's files are in, for a mount.
     pub(crate) fn layer_root(&self, record: &LayerRecord) -> Result<OwnedFd> {
+        if record.format == Format::Erofs {
+            return self.mounted_image(record);
+        }
         let dir = self.place.open_layer(&record.chain)?;
         super::mount::open_path(dir.as_fd(), Path::new(TREE))
-    }
-
-    /// Unmounts layers that no mounted container is made of.
-    pub(crate) fn drop_layer_mounts(&self) -> Result<()> {
-        Ok(())
     }
 
     /// The files of a committed layer.
     pub(crate) fn content(&self, record: &LayerRecord) -> Result<Arc<dyn Content>> {
         let dir = self.place.open_layer(&record.chain)?;
+        if record.format == Format::Erofs {
+            return Ok(Arc::new(Reader::new(open_file(dir.as_fd(), IMAGE)?)?));
+        }
         Ok(Arc::new(TreeLayer {
             root: open_dir(dir.as_fd(), Path::new(TREE))?,
             ownership: self.ownership.clone(),
@@ -131,12 +138,68 @@ impl Store {
     }
 }
 
+fn build_image(
+    source: &dyn Source,
+    wanted: &Wanted<'_>,
+    limits: Limits,
+    watch: &Watch<'_>,
+    below: &dyn Fn() -> Option<Chain>,
+    tmp: Temporary,
+) -> Result<Made> {
+    let mut writer = ErofsWriter::new(create(&tmp, IMAGE)?.into());
+    let mut split = SplitWriter::new(create(&tmp, SPLIT)?)?;
+    let streamed = stream(
+        source,
+        wanted.blob,
+        wanted.diff_id,
+        limits,
+        watch,
+        &mut writer,
+        Some(&mut split),
+    )?;
+    writer.finish(&below().ok_or_else(given_up)?)?;
+    split.metadata(writer.metadata_runs())?;
+    let split = split.finish()?;
+    let mut disk = 0;
+    for file in [writer.file().as_fd(), split.as_fd()] {
+        rustix::fs::fdatasync(file).context("fdatasync", || "layer")?;
+        let stat = rustix::fs::fstat(file).context("fstat", || "layer")?;
+        disk += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+    }
+    // The names in the layer's own directory.
+    rustix::fs::fsync(&tmp.fd).context("fsync", || "layer")?;
+    let record = LayerRecord {
+        chain: wanted.chain.clone(),
+        parent: wanted.parent.cloned(),
+        diff_id: wanted.diff_id.clone(),
+        tar_size: streamed.tar_size,
+        format: Format::Erofs,
+        disk,
+        inodes: 3,
+        entries: streamed.entries,
+        blob: Some(wanted.blob.clone()),
+        moved: Vec::new(),
+        metadata: writer.metadata().cloned(),
+    };
+    let content = Reader::new(open_file(tmp.fd.as_fd(), IMAGE)?)?;
+    Ok(Made {
+        record,
+        content: Arc::new(content),
+        tmp: Mutex::new(tmp),
+    })
+}
+
+fn open_file(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(openat(dir, name, flags, Mode::empty()).context("openat", || format!("layer, {name}"))?)
+}
+
 /// Another layer of the image failed; its error is the one that is shown.
 fn given_up() -> Error {
     Error::store("pull", "a lower layer failed")
 }
 
-fn create(tmp: &Temporary, name: &str) -> Result<File> {
+pub(crate) fn create(tmp: &Temporary, name: &str) -> Result<File> {
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(&tmp.fd, name, flags, Mode::from_raw_mode(0o600));
     Ok(File::from(

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use sys::Context as _;
 
 use crate::Result;
+use crate::erofs::{Reader, Says};
 use crate::layer::attrs::{read_xattrs, read_xattrs_at};
 use crate::layer::{Entry, EntryKind, EntryPath, Extent, Found, Lower, Ownership, Timestamp};
 
@@ -134,6 +135,18 @@ impl TreeLayer {
         }
         let entry = entry_of(stat, kind, path, xattrs, &self.ownership)?;
         Ok(Found { entry, data })
+    }
+}
+
+impl Content for Reader {
+    fn find(&self, path: &EntryPath) -> Result<Said> {
+        Ok(match Self::find(self, path)? {
+            Says::Found(found) => Said {
+                found: Some(*found),
+                hides: false,
+            },
+            Says::Nothing { hides } => Said { found: None, hides },
+        })
     }
 }
 

@@ -32,6 +32,7 @@
 mod build;
 mod db;
 mod df;
+mod erofs_mount;
 mod flight;
 mod gc;
 mod images;
@@ -48,7 +49,7 @@ mod stream;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
@@ -57,6 +58,7 @@ use sys::Context as _;
 
 pub use df::{FsInfo, ImageUsage, Usage};
 pub use gc::Freed;
+pub(crate) use lower::image_xattrs;
 pub use mount::{MountOptions, Rootfs};
 pub use pull::{Event, PARALLEL, Progress, PullOptions};
 pub use record::{
@@ -93,7 +95,7 @@ pub struct Store {
     commit: Mutex<()>,
     /// Held while something is mounted or unmounted.
     mounts: Mutex<()>,
-    format: Format,
+    format: OnceLock<Format>,
     ownership: Ownership,
     userxattr: bool,
 }
@@ -127,7 +129,7 @@ impl Store {
             flights: flight::Flights::default(),
             commit: Mutex::new(()),
             mounts: Mutex::new(()),
-            format: options.format.unwrap_or(Format::Directory),
+            format: options.format.map_or_else(OnceLock::new, OnceLock::from),
             ownership,
             userxattr: options.rootless,
         };
@@ -153,7 +155,7 @@ impl Store {
             flights: flight::Flights::default(),
             commit: Mutex::new(()),
             mounts: Mutex::new(()),
-            format: Format::Directory,
+            format: OnceLock::new(),
             ownership: Ownership::AsWritten,
             userxattr: false,
         })
@@ -165,10 +167,22 @@ impl Store {
         self.place.path().to_owned()
     }
 
-    /// How new layers are kept.
-    #[must_use]
-    pub const fn format(&self) -> Format {
-        self.format
+    /// How new layers are kept: as asked for, else as images where those can be mounted, for no
+    /// file is created on the host then, which is what unpacking a directory costs.
+    ///
+    /// # Errors
+    /// Nothing can be written to find out.
+    pub fn format(&self) -> Result<Format> {
+        if let Some(format) = self.format.get() {
+            return Ok(*format);
+        }
+        let able = !self.userxattr && erofs_mount::can_mount(&self.place.temporary()?);
+        let format = if able {
+            Format::Erofs
+        } else {
+            Format::Directory
+        };
+        Ok(*self.format.get_or_init(|| format))
     }
 
     pub(crate) fn must_write(&self) -> Result<()> {

@@ -42,6 +42,12 @@ impl<W: Write> SplitWriter<W> {
         self.to.write_all(bytes).map_err(failed)
     }
 
+    /// Bytes of the layer's image that are no file's, which its record has a digest of.
+    pub fn metadata(&mut self, runs: &[(u64, u64)]) -> Result<()> {
+        runs.iter()
+            .try_for_each(|(at, len)| self.put(b'm', &[*at, *len], b""))
+    }
+
     pub fn finish(self) -> Result<W> {
         self.to.finish().map_err(failed)
     }
@@ -56,16 +62,19 @@ impl<W: Write> Recorder for SplitWriter<W> {
     }
 
     fn file(&mut self, place: &Place, extents: &[Extent]) -> Result<()> {
-        let mut start = 0;
         match place {
-            Place::At(at) => start = *at,
+            Place::At(runs) => {
+                for (at, len) in runs {
+                    self.put(b'd', &[*at, *len], b"")?;
+                }
+            }
             Place::Path(path) => {
                 let bytes = path.to_bytes();
                 self.put(b'p', &[bytes.len() as u64], &bytes)?;
+                for extent in extents {
+                    self.put(b'd', &[extent.offset, extent.len], b"")?;
+                }
             }
-        }
-        for extent in extents {
-            self.put(b'd', &[start + extent.offset, extent.len], b"")?;
         }
         Ok(())
     }
@@ -80,6 +89,8 @@ pub(crate) enum Piece {
     File(EntryPath),
     /// Data: where, and how much.
     Data { at: u64, len: u64 },
+    /// Bytes of the image that are no file's.
+    Metadata { at: u64, len: u64 },
 }
 
 /// Reads records.
@@ -122,6 +133,10 @@ impl<R: Read> SplitReader<R> {
                 at: self.number()?,
                 len: self.number()?,
             },
+            b'm' => Piece::Metadata {
+                at: self.number()?,
+                len: self.number()?,
+            },
             _ => return Err(broken()),
         }))
     }
@@ -139,7 +154,7 @@ mod tests {
         let runs = [Extent { offset: 0, len: 3 }, Extent { offset: 9, len: 1 }];
         writer.file(&Place::Path(path.clone()), &runs).unwrap();
         writer.raw(b"").unwrap();
-        writer.file(&Place::At(4096), &runs[1..]).unwrap();
+        writer.file(&Place::At(vec![(4105, 1)]), &[]).unwrap();
         let bytes = writer.finish().unwrap();
         let mut reader = SplitReader::new(bytes.as_slice()).unwrap();
         let mut all = Vec::new();

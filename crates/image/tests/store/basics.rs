@@ -4,7 +4,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _}
 use std::path::Path;
 
 use image::Reference;
-use image::store::{MountOptions, PullOptions, Store};
+use image::store::{Format, MountOptions, PullOptions, Store, StoreOptions};
 
 use crate::archive::{Archive, Meta};
 use crate::layout::{Layout, Pack};
@@ -83,11 +83,16 @@ fn check_two_layers(root: &Path) {
 
 #[test]
 fn pulled_mounted_and_removed() {
-    for pack in [Pack::Plain, Pack::Gzip, Pack::Zstd] {
+    for (pack, format) in [
+        (Pack::Plain, Format::Directory),
+        (Pack::Gzip, Format::Erofs),
+        (Pack::Zstd, Format::Erofs),
+    ] {
         let mut layout = Layout::new();
         layout.image("v1", &two_layers(), pack);
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path()).unwrap();
+        let options = StoreOptions { format: Some(format), ..StoreOptions::default() };
+        let store = Store::open_with(dir.path(), &options).unwrap();
         let image = store
             .pull(
                 &layout.source("v1"),

@@ -28,6 +28,7 @@ use super::{Entry, EntryKind, EntryPath, Extent, LayerWriter, Lower, Ownership};
 use crate::{Error, Result};
 use nodes::{Node, Own, ROOT};
 
+pub(crate) use finish::resolve;
 pub(crate) use remove::{names, remove_contents, remove_tree};
 
 /// The unit of disk space that is counted.
