@@ -91,7 +91,10 @@ fn pulled_mounted_and_removed() {
         let mut layout = Layout::new();
         layout.image("v1", &two_layers(), pack);
         let dir = tempfile::tempdir().unwrap();
-        let options = StoreOptions { format: Some(format), ..StoreOptions::default() };
+        let options = StoreOptions {
+            format: Some(format),
+            ..StoreOptions::default()
+        };
         let store = Store::open_with(dir.path(), &options).unwrap();
         let image = store
             .pull(
