@@ -9,6 +9,7 @@
 
 mod ends;
 mod execs;
+mod foreign;
 mod life;
 mod logs;
 mod peers;

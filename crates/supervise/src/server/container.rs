@@ -59,6 +59,8 @@ pub(super) struct Container {
     pub own_pids: bool,
     /// Control groups of commands that could not be removed yet.
     pub leaves: Vec<u64>,
+    /// Who wants it unmade once its worker has ended.
+    pub deletes: Vec<(Caller, Delete)>,
     /// It is unmade; only its end has not been published.
     pub unmade: Option<Caller>,
     /// When to look again how an adopted process has ended.
@@ -173,16 +175,18 @@ impl Supervisor {
     /// A worker has made a container, or not.
     pub(super) fn created(&mut self, key: u64, caller: Caller, outcome: Outcome) {
         let Some(made) = outcome.made else {
-            self.containers.remove(&key);
+            let container = self.containers.remove(&key);
             if let Some(failure) = outcome.failure {
                 self.reply(caller, Reply::Failed(failure));
             }
-            return;
+            // What a killed worker has left is unmade without knowing it here.
+            return self.begin_deletes(container.map(|c| c.deletes).unwrap_or_default());
         };
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
         container.busy = false;
+        container.give_up_at = None;
         let status = &mut container.status;
         status.pid = made.pid;
         status.created = runtime::clock::now_rfc3339();
@@ -204,7 +208,23 @@ impl Supervisor {
         }
         self.save(key);
         self.tell_created(key, caller, outcome.warnings);
+        self.after_worker(key);
+    }
+
+    /// The worker of a container has ended: what has waited for that goes on.
+    fn after_worker(&mut self, key: u64) {
+        let container = self.containers.get_mut(&key);
+        let deletes = container.map(|c| std::mem::take(&mut c.deletes));
+        self.begin_deletes(deletes.unwrap_or_default());
         self.settle(key);
+    }
+
+    fn begin_deletes(&mut self, deletes: Vec<(Caller, Delete)>) {
+        for (caller, wish) in deletes {
+            if let Err(e) = self.delete(caller, &wish) {
+                self.fail(caller, &e);
+            }
+        }
     }
 
     fn tell_created(&mut self, key: u64, caller: Caller, warnings: Vec<String>) {
@@ -272,6 +292,7 @@ impl Supervisor {
             return;
         };
         container.busy = false;
+        container.give_up_at = container.give_up_at.filter(|_| !container.stops.is_empty());
         match outcome.failure {
             Some(failure) => {
                 container.start_failure = Some(failure.message.clone());
@@ -287,7 +308,7 @@ impl Supervisor {
                 self.reply(caller, Reply::Done);
             }
         }
-        self.settle(key);
+        self.after_worker(key);
     }
 
     fn set_running(&mut self, key: u64) {
@@ -311,8 +332,15 @@ impl Supervisor {
                 self.note_killer(&wish.id, "deleted by force");
             }
         }
-        if let Some(key) = key.filter(|_| wish.force) {
-            self.dismiss(key);
+        if let Some(key) = key
+            && let Some(container) = self.containers.get_mut(&key).filter(|c| c.busy)
+        {
+            container.deletes.push((caller, wish.clone()));
+            container.give_up_at = Some(super::ending::patience());
+            if wish.force {
+                self.dismiss(key);
+            }
+            return Ok(());
         }
         let (root, force) = (self.options.root.clone(), wish.force);
         let task = |warn: &mut dyn FnMut(&str)| {

@@ -142,7 +142,7 @@ impl Supervisor {
         let (ended, _) = container
             .ended
             .take()
-            .unwrap_or((Ended::default(), Instant::now()));
+            .unwrap_or_else(|| (Ended::default(), Instant::now()));
         if let Some(log) = &mut container.log {
             // Whoever still holds an output open begins a new line.
             (0..2).for_each(|stream| log.end(stream));
@@ -405,9 +405,12 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        let stops = std::mem::take(&mut container.stops);
+        let mut waiting = std::mem::take(&mut container.stops);
+        let deletes = std::mem::take(&mut container.deletes);
+        waiting.extend(deletes.into_iter().map(|(caller, _)| caller));
         let (id, init) = (container.id().to_owned(), container.status.pid);
         let mut pids = vec![init];
+        pids.extend(self.workers_of(key));
         if let Ok(found) = jobs::open(&self.options.root, &id)
             && let Some(manager) = found.cgroups()
         {
@@ -418,17 +421,22 @@ impl Supervisor {
             stuck::report(&pids)
         );
         super::complain(&text);
-        for caller in stops {
+        for caller in waiting {
             self.fail(caller, &Error::of_kind(Kind::Failed, text.clone()));
         }
     }
+}
+
+/// When to give up waiting for what was killed just now.
+pub(super) fn patience() -> Instant {
+    after(PATIENCE[1])
 }
 
 /// An end as waitid(2) tells it.
 pub(super) fn ended(status: &WaitIdStatus) -> Ended {
     let signal = status.terminating_signal();
     Ended {
-        code: status.exit_status().or(signal.map(|s| 128 + s)),
+        code: status.exit_status().or_else(|| signal.map(|s| 128 + s)),
         signal,
         note: None,
     }

@@ -55,3 +55,24 @@ fn of(pid: i32) -> Option<String> {
         "process {pid} ({name}) {what}, state {state}{place}{stack}"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_process_and_state() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let text = report(&[pid, pid, 0x7fff_fff0]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let want = format!("process {pid} (");
+        assert!(text.starts_with(&want) && !text.contains("; "), "{text}");
+        assert!(text.contains("has not ended yet, state "), "{text}");
+        assert_eq!(report(&[pid]), "no process of it is left");
+    }
+}

@@ -123,16 +123,21 @@ impl Supervisor {
         }
     }
 
+    /// Those who make or start a container.
+    pub(super) fn workers_of(&self, container: u64) -> impl Iterator<Item = i32> {
+        let is_its = move |w: &&Worker| match w.job {
+            Job::Create(key, _) | Job::Start(key, _) => key == container,
+            _ => false,
+        };
+        let workers = self.workers.values().filter(is_its);
+        workers.map(|w| w.pid.as_raw_nonzero().get())
+    }
+
     /// Kills the workers of a container.
     pub(super) fn dismiss(&self, container: u64) {
-        for worker in self.workers.values() {
-            let (Job::Create(key, _) | Job::Start(key, _)) = worker.job else {
-                continue;
-            };
-            if key == container {
-                // It may have ended meanwhile.
-                let _ = rustix::process::kill_process(worker.pid, Signal::KILL);
-            }
+        for pid in self.workers_of(container).filter_map(Pid::from_raw) {
+            // It is our child, and not waited for yet.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
         }
     }
 }
