@@ -62,6 +62,14 @@ pub enum Error {
         /// What went wrong.
         why: String,
     },
+    /// An upload broke off, or was refused for now; its bytes must be read again for another try.
+    #[error("{what}: {why}")]
+    Interrupted {
+        /// The request.
+        what: String,
+        /// What went wrong.
+        why: String,
+    },
     /// A registry answered, but not with what was asked for.
     #[error("{what}: {status} {why}")]
     Status {
@@ -145,6 +153,7 @@ impl Error {
         match self {
             // A certificate or a name does not become better by waiting.
             Self::Connection { why, .. } => !why.starts_with("TLS:") && !why.contains("no address"),
+            Self::Interrupted { .. } => true,
             Self::Status { status, .. } => crate::registry::is_transient(*status),
             _ => false,
         }

@@ -204,12 +204,12 @@ impl Job<'_> {
         self.source.repository()
     }
 
-    /// Repeats what may succeed another time.
+    /// Repeats an upload that broke off. Everything else has been repeated where it happened.
     fn repeat<T>(&self, restart: impl Fn(), attempt: impl Fn() -> Result<T>) -> Result<T> {
         let mut n = 0;
         loop {
             let error = match attempt() {
-                Err(e) if e.is_transient() => e,
+                Err(e @ Error::Interrupted { .. }) => e,
                 other => return other,
             };
             let pause: Option<Duration> = self.options.retry.pause(n, None);

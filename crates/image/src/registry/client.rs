@@ -242,7 +242,8 @@ impl Client {
         expect(response, &what, good)
     }
 
-    /// Makes a request whose body can be read only once: no repetition.
+    /// Makes a request whose body can be read only once: no repetition here, but an error that
+    /// says whether one may help.
     ///
     /// # Errors
     /// Not reached, or another answer than one of the statuses `good`.
@@ -255,15 +256,24 @@ impl Client {
         let url = self.url(&call.target);
         let what = format!("{} {url}", call.method);
         let authorization = self.authorization(&url, &call.needs)?;
-        let response = self.http.send(Request {
+        let sent = self.http.send(Request {
             method: call.method.clone(),
             url,
             headers: call.headers.clone(),
             authorization,
             payload,
             insecure: self.insecure,
-        })?;
-        expect(response, &what, good)
+        });
+        let result = sent.and_then(|response| expect(response, &what, good));
+        result.map_err(|e| match e {
+            e if !e.is_transient() => e,
+            Error::Status { status, why, .. } => Error::Interrupted {
+                what,
+                why: format!("{status} {why}"),
+            },
+            Error::Connection { why, .. } => Error::Interrupted { what, why },
+            e => e,
+        })
     }
 
     /// Once, and once more with a new token if the registry did not like the old one.

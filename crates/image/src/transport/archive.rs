@@ -429,7 +429,7 @@ impl Destination for DockerArchiveDestination {
         };
         let tag = match name {
             PutAs::Top => self.name.as_ref().map(ToString::to_string),
-            PutAs::Tag(tag) => Some(tag.to_owned()),
+            PutAs::Tag(tag) => Some(Reference::parse(tag)?.to_string()),
             PutAs::Digest => None,
         };
         let layer_name = |d: &Descriptor| format!("{}.tar", d.digest.hex());

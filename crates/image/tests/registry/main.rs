@@ -1,0 +1,9 @@
+//! Registries: Debian's docker-registry on loopback, and a faulty one of our own.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod access;
+mod faults;
+mod server;
+mod support;
+mod transfers;
