@@ -2,7 +2,9 @@
 
 use std::os::fd::AsFd as _;
 
-use crate::lab::{HOST4, SOON, WORLD4, WORLD6, call, call_here, ip, lab, picture, run, serve};
+use crate::lab::{
+    HOST4, Pod, SOON, WORLD4, WORLD6, call, call_here, call_on_link, ip, lab, picture, run, serve,
+};
 use net::{Attachment, Bandwidth, Config, ErrorKind, Network, PortMapping, Protocol, netns};
 
 #[test]
@@ -22,6 +24,14 @@ fn pods_reach_each_other_the_machine_and_the_world() {
         // The world knows the machine, and no pod.
         assert_eq!(call(&a.netns, (ip(WORLD4), 80)), Some(ip(HOST4)));
         assert_eq!(call(&a.netns, (ip(WORLD6), 80)), Some(ip("2001:db8::2")));
+        // By link-local addresses too, which no router knows.
+        let local = |pod: &Pod| {
+            let text = pod.run("ip -6 -br addr show dev eth0 scope link");
+            let mut words = text.split_whitespace().map(|word| word.split('/').next());
+            ip(words.nth(2).flatten().unwrap())
+        };
+        let to = (local(&b), 80);
+        assert_eq!(call_on_link(&a.netns, to), Some(local(&a)));
         assert_eq!(a.setup.mtu, Some(1400), "as the default route's link");
         network.check("a").unwrap();
         network.check("b").unwrap();
@@ -179,6 +189,12 @@ fn a_reboot_frees_everything() {
         }
         let text = network.check("a").unwrap_err().to_string();
         assert!(text.contains("reboot"), "{text}");
+        assert_eq!(network.repair().unwrap(), ["4 elements were not ours"]);
+        // Its addresses are free for others.
+        std::fs::remove_file(lab.state().join("last4")).unwrap();
+        a.run("ip link del eth0");
+        assert_eq!(lab.pod(&network, "b").ip4(), a.ip4());
+        network.teardown("b").unwrap();
         let (collected, errors) = network.gc(|_| false);
         assert!(errors.is_empty(), "{errors:?}");
         assert_eq!(collected, ["a"]);
@@ -292,6 +308,36 @@ fn traffic_is_limited_both_ways() {
         );
         assert!(!text.contains("Sent 0 bytes"), "{text}");
         network.teardown("a").unwrap();
+        assert_eq!(picture(), before);
+    });
+}
+
+#[test]
+fn many_at_once() {
+    lab("many", |lab| {
+        let network = lab.network();
+        assert!(network.status().ready);
+        let before = picture();
+        let ids = |thread: usize| (0..5).map(move |n| format!("p{thread}-{n}"));
+        for _ in 0..2 {
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let network = &network;
+                    scope.spawn(move || ids(thread).for_each(|id| drop(lab.pod(network, &id))));
+                }
+            });
+            assert_eq!(network.addresses_held().unwrap(), 80);
+            (0..8)
+                .flat_map(ids)
+                .for_each(|id| network.check(&id).unwrap());
+            std::thread::scope(|scope| {
+                for thread in 0..8 {
+                    let network = &network;
+                    scope.spawn(move || ids(thread).for_each(|id| network.teardown(&id).unwrap()));
+                }
+            });
+            assert_eq!(network.addresses_held().unwrap(), 0);
+        }
         assert_eq!(picture(), before);
     });
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;
 
-use crate::lab::{HOST4, SOON, WORLD4, call, ip, is_closed, lab, run, serve};
+use crate::lab::{HOST4, SOON, WORLD4, call, eth0, ip, is_closed, lab, run, serve};
 use net::{Config, Network, netns};
 use rustix::net::{AddressFamily, SocketAddrV6, SocketFlags, SocketType, ipproto, sendto};
 
@@ -88,13 +88,8 @@ fn advertise(from: &File) {
     });
     let socket = socket.unwrap();
     rustix::net::sockopt::set_ipv6_multicast_hops(&socket, 255).unwrap();
-    let index = netns::inside(from.as_fd(), || {
-        let text = run("ip -o link show eth0");
-        let index = text.split(':').next().unwrap().trim().to_owned();
-        Ok(index.parse::<u32>().unwrap())
-    });
     let all = "ff02::1".parse().unwrap();
-    let to = SocketAddrV6::new(all, 0, 0, index.unwrap());
+    let to = SocketAddrV6::new(all, 0, 0, eth0(from));
     sendto(&socket, &message, rustix::net::SendFlags::empty(), &to).unwrap();
 }
 

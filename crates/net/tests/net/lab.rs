@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -201,6 +201,21 @@ pub struct Server;
 pub fn call(namespace: &File, to: (IpAddr, u16)) -> Option<IpAddr> {
     let stream = netns::inside(namespace.as_fd(), || Ok(connect(to.into(), SOON)));
     answer(stream.unwrap()?)
+}
+
+/// Calls a link-local address by `eth0`.
+pub fn call_on_link(namespace: &File, (to, port): (IpAddr, u16)) -> Option<IpAddr> {
+    let IpAddr::V6(to) = to else { return None };
+    let to = SocketAddrV6::new(to, port, 0, eth0(namespace)).into();
+    let stream = netns::inside(namespace.as_fd(), || Ok(connect(to, SOON)));
+    answer(stream.unwrap()?)
+}
+
+/// The index of a pod's link.
+pub fn eth0(namespace: &File) -> u32 {
+    let text = netns::inside(namespace.as_fd(), || Ok(run("ip -o link show eth0")));
+    let text = text.unwrap();
+    text.split(':').next().unwrap().trim().parse().unwrap()
 }
 
 /// Calls from the machine itself.

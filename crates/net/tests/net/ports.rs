@@ -71,13 +71,16 @@ fn a_port_of_one_address_is_on_no_other() {
         let b = lab.pod(&network, "b");
         serve(&a.netns, 80);
         serve(&lab.world, 8080);
+        serve(&lab.world, 8082);
         assert_eq!(call(&lab.world, (ip(HOST4), 8080)), Some(ip(WORLD4)));
         assert!(is_closed(&lab.world, (ip(OTHER4), 8080)));
         assert!(is_closed(&lab.world, (ip(HOST6), 8080)));
         assert!(is_closed(&home(), (ip("127.0.0.1"), 8080)));
         // What only passes the machine is not taken (CVE-2025-67499).
-        assert_eq!(call(&b.netns, (ip(WORLD4), 8080)), Some(ip(HOST4)));
-        assert_eq!(call_here((ip(WORLD4), 8080)), Some(ip(HOST4)));
+        for port in [8080, 8082] {
+            assert_eq!(call(&b.netns, (ip(WORLD4), port)), Some(ip(HOST4)));
+            assert_eq!(call_here((ip(WORLD4), port)), Some(ip(HOST4)));
+        }
         assert!(call_here((ip("127.0.0.1"), 8081)).is_some());
         assert!(is_closed(&lab.world, (ip(HOST4), 8081)));
         // All addresses of one family.
