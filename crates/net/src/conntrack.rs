@@ -133,6 +133,13 @@ pub(crate) fn parse(body: &[u8]) -> Option<Flow> {
     })
 }
 
+/// What holds for every flow that could be read.
+pub(crate) fn sound(flow: &Flow) {
+    for way in [flow.there, flow.back] {
+        assert_eq!(way.source.is_ipv4(), way.destination.is_ipv4());
+    }
+}
+
 fn tuple(bytes: &[u8]) -> Option<Tuple> {
     let parts = attributes(bytes, 0);
     let part = |wanted| {
@@ -149,9 +156,11 @@ fn tuple(bytes: &[u8]) -> Option<Tuple> {
     let get = |wanted| protocol.iter().find(|(kind, _)| *kind == wanted);
     let (_, number) = get(CTA_PROTO_NUM)?;
     let port = get(CTA_PROTO_DST_PORT).and_then(|(_, port)| (*port).try_into().ok());
-    Some(Tuple {
-        source: ip([CTA_IP_V4_SRC, CTA_IP_V6_SRC])?,
-        destination: ip([CTA_IP_V4_DST, CTA_IP_V6_DST])?,
+    let source = ip([CTA_IP_V4_SRC, CTA_IP_V6_SRC])?;
+    let destination = ip([CTA_IP_V4_DST, CTA_IP_V6_DST])?;
+    (source.is_ipv4() == destination.is_ipv4()).then_some(Tuple {
+        source,
+        destination,
         protocol: *number.first()?,
         port: port.map(u16::from_be_bytes).unwrap_or_default(),
     })

@@ -24,6 +24,8 @@ mod ports;
 mod repair;
 mod rtnl;
 mod state;
+#[doc(hidden)]
+pub mod survive;
 mod sysctl;
 mod watch;
 

@@ -11,7 +11,7 @@ use crate::attachment::{Dns, Setup};
 const LONGEST: usize = 500;
 
 /// Reads the final result of a list of plugins.
-pub(super) fn setup(result: &Value, interface: &str) -> Result<Setup, String> {
+pub(crate) fn setup(result: &Value, interface: &str) -> Result<Setup, String> {
     let list = |key: &str| result.get(key).and_then(Value::as_array);
     let interfaces: Vec<&Value> = list("interfaces").into_iter().flatten().collect();
     let text = |value: &Value, key: &str| {
@@ -79,7 +79,7 @@ fn dns(result: &Value) -> Dns {
 }
 
 /// The code and the words of an error; none if it is no error of CNI's.
-pub(super) fn refusal(out: &[u8]) -> Option<(u32, String)> {
+pub(crate) fn refusal(out: &[u8]) -> Option<(u32, String)> {
     let value: Value = serde_json::from_slice(out).ok()?;
     let code = value.get("code")?.as_u64()?;
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();

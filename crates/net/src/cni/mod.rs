@@ -10,6 +10,7 @@ use std::sync::Mutex;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use answer::{refusal, setup};
 pub(crate) use conf::{NetworkList, load};
 
 use crate::attachment::{Attachment, Setup};
@@ -73,7 +74,7 @@ impl Client {
 
     /// What a pod got by a result.
     pub(crate) fn setup(&self, result: &Value, interface: &str) -> Result<Setup> {
-        answer::setup(result, interface).map_err(|reason| Error::Cni {
+        setup(result, interface).map_err(|reason| Error::Cni {
             code: 0,
             message: format!("CNI: {reason}"),
         })
@@ -430,7 +431,7 @@ fn bandwidth(attachment: &Attachment) -> Value {
 /// Why a plugin failed: in its own words if it has some.
 fn failure(program: &Path, output: &exec::Output) -> Error {
     let program = program.display();
-    if let Some((code, words)) = answer::refusal(&output.out) {
+    if let Some((code, words)) = refusal(&output.out) {
         return Error::Cni {
             code,
             message: format!("CNI plugin {program}: {words} (code {code})"),

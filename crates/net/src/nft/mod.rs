@@ -5,10 +5,8 @@ mod expression;
 mod ruleset;
 mod table;
 
-pub(crate) use element::{Element, elements_of};
+pub(crate) use element::{Element, Set, elements_of};
 pub(crate) use ruleset::Ruleset;
-
-use element::Set;
 pub(crate) use table::Tables;
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;

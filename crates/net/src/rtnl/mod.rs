@@ -6,7 +6,7 @@ mod route;
 
 pub use link::Counters;
 pub(crate) use link::{Link, Veth, parse as parse_link};
-pub(crate) use route::{Address, parse_address};
+pub(crate) use route::{Address, parse_address, parse_route};
 
 use sys::netlink::{Protocol, Socket};
 
