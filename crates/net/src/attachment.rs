@@ -219,6 +219,12 @@ impl PortMapping {
         self.host_ip.is_none_or(|ip| ip.is_ipv4() == pod.is_ipv4())
     }
 
+    /// Whether a port of the machine is one of these.
+    pub(crate) fn has_host_port(&self, port: u16) -> bool {
+        let place = port.checked_sub(self.host_port);
+        place.is_some_and(|place| place < self.count)
+    }
+
     /// Pairs of a host's port and a pod's.
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
         let (host, pod) = (self.host_port, self.container_port);
@@ -460,6 +466,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<PortMapping>().unwrap().to_string(), text);
         }
+        let some: PortMapping = "8000-8010:9000-9010".parse().unwrap();
+        let inside = [7999, 8000, 8010, 8011].map(|port| some.has_host_port(port));
+        assert_eq!(inside, [false, true, true, false]);
         let short: PortMapping = "80:8080".parse().unwrap();
         assert_eq!(short, PortMapping::new(Protocol::Tcp, 80, 8080));
         for text in [

@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::attachment::check_interface_name;
 use crate::{Error, Result};
 
+/// Where the network of a machine keeps its state, if nothing else is said.
+pub const STATE_DIR: &str = "/run/hull/net";
+
 /// The network of all pods of a machine.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Name of the bridge, and with it of our nftables tables (`hull-BRIDGE`).
@@ -40,7 +43,7 @@ pub struct Config {
 }
 
 /// Who makes the network.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Backend {
     /// CNI where a configuration is that is not podman's own, else the built-in one.
@@ -52,8 +55,35 @@ pub enum Backend {
     Cni,
 }
 
+/// What a container run by a person is attached to: `--network`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// The network of all pods.
+    #[default]
+    Bridge,
+    /// The machine's own network namespace.
+    Host,
+    /// A network namespace with `lo` alone.
+    None,
+}
+
+impl std::str::FromStr for Mode {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "bridge" => Ok(Self::Bridge),
+            "host" => Ok(Self::Host),
+            "none" => Ok(Self::None),
+            _ => Err(Error::Invalid(format!(
+                "network {text:?} is not bridge, host or none"
+            ))),
+        }
+    }
+}
+
 /// Where CNI's files are, and what its plugins may take.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct CniConfig {
     /// Network configurations; the first by name is taken.

@@ -90,7 +90,7 @@ fn is_to(flow: &Flow, ports: &[PortMapping]) -> bool {
         let here = port.one_host_ip();
         port.protocol.number() == flow.there.protocol
             && here.is_none_or(|ip| ip == flow.there.destination)
-            && port.pairs().any(|(host, _)| host == flow.there.port)
+            && port.has_host_port(flow.there.port)
     })
 }
 

@@ -30,7 +30,7 @@ mod sysctl;
 mod watch;
 
 pub use attachment::{Attachment, Bandwidth, Dns, Mac, PodName, PortMapping, Protocol, Setup};
-pub use config::{Backend, CniConfig, Config};
+pub use config::{Backend, CniConfig, Config, Mode, STATE_DIR};
 pub use error::{Error, ErrorKind, Result};
 pub use network::{Network, Status};
 pub use rtnl::Counters;

@@ -59,6 +59,28 @@ pub fn open(path: &Path) -> Result<File> {
 /// # Errors
 /// A call that failed; nothing is left then.
 pub fn create(dir: &Path, id: &str) -> Result<PathBuf> {
+    make(dir, id, || {
+        sys::namespace::unshare(NEWNET)?;
+        Links::open()?.loopback_up()?;
+        Ok(PathBuf::from("/proc/thread-self/ns/net"))
+    })
+}
+
+/// Pins a network namespace that is there (`/proc/PID/ns/net`) at `dir/id`, and sets `lo` up in
+/// it: for pods whose user namespace must own it.
+///
+/// # Errors
+/// A call that failed; nothing is left then.
+pub fn adopt(dir: &Path, id: &str, namespace: &Path) -> Result<PathBuf> {
+    make(dir, id, || {
+        let file = open(namespace)?;
+        inside(file.as_fd(), || Links::open()?.loopback_up())?;
+        Ok(namespace.to_owned())
+    })
+}
+
+/// Pins the namespace that `which` names; it runs on a thread of its own.
+fn make(dir: &Path, id: &str, which: impl FnOnce() -> Result<PathBuf> + Send) -> Result<PathBuf> {
     crate::attachment::check_id(id)?;
     fs::DirBuilder::new()
         .recursive(true)
@@ -77,11 +99,9 @@ pub fn create(dir: &Path, id: &str) -> Result<PathBuf> {
         .open(&path)
         .context("open", || path.display().to_string())?;
     let made = on_own_thread(|| {
-        sys::namespace::unshare(NEWNET)?;
-        Links::open()?.loopback_up()?;
-        let own = "/proc/thread-self/ns/net";
-        mount_bind(own, &path)
-            .context("mount", || format!("{own}, {}, MS_BIND", path.display()))?;
+        let from = which()?;
+        let text = || format!("{}, {}, MS_BIND", from.display(), path.display());
+        mount_bind(&from, &path).context("mount", text)?;
         Ok(())
     });
     if let Err(error) = made {

@@ -9,7 +9,7 @@ use crate::cni::{self, Client, NetworkList};
 use crate::error::Doing as _;
 use crate::rtnl::Links;
 use crate::state::{Made, Record, State};
-use crate::{Backend, Config, Error, Result, netns};
+use crate::{Backend, Config, Error, Result, netns, sysctl};
 
 /// The network of all pods of a machine. Methods may be called from any thread and any process
 /// that shares the state directory; none of them may be one of tokio's workers.
@@ -35,12 +35,44 @@ pub struct Status {
 }
 
 impl Network {
-    /// Opens the network; nothing is made yet.
+    /// Opens the network; nothing is made yet. What it is configured to be is written down for
+    /// those who [join](Self::join) it.
     ///
     /// # Errors
     /// A configuration that cannot work, or a state directory that cannot be made.
     pub fn open(config: Config, state_dir: &Path) -> Result<Self> {
         config.check()?;
+        let this = Self::with(config, state_dir)?;
+        this.state.write_config(&this.config)?;
+        Ok(this)
+    }
+
+    /// Opens a network as the last one who opened it configured it, or, where no one did in this
+    /// boot, as `config` says. For programs beside the daemon: two configurations of one bridge
+    /// would undo each other. Owner and the place of namespaces are those of `config`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn join(config: Config, state_dir: &Path) -> Result<Self> {
+        config.check()?;
+        let found = State::read_config(state_dir)?;
+        let config = match found {
+            None => config,
+            Some(found) => Config {
+                owner: config.owner,
+                netns_dir: config.netns_dir,
+                ..found
+            },
+        };
+        config.check()?;
+        Self::with(config, state_dir)
+    }
+
+    fn with(mut config: Config, state_dir: &Path) -> Result<Self> {
+        if !has_ipv6()? {
+            config.subnet6 = None;
+            config.check()?;
+        }
         Ok(Self {
             state: State::open(state_dir, &config.cni.cache_dir, &config.owner)
                 .doing(|| format!("open the network's state {}", state_dir.display()))?,
@@ -65,6 +97,17 @@ impl Network {
         check_id(id)?;
         self.state.mark_netns(id)?;
         netns::create(&self.config.netns_dir, id)
+    }
+
+    /// Pins a network namespace that is there already, such as `/proc/PID/ns/net` of a sandbox
+    /// whose user namespace must own it. It is let go of as one that was made here.
+    ///
+    /// # Errors
+    /// The call that failed; nothing is left then.
+    pub fn adopt_netns(&self, id: &str, namespace: &Path) -> Result<PathBuf> {
+        check_id(id)?;
+        self.state.mark_netns(id)?;
+        netns::adopt(&self.config.netns_dir, id, namespace)
     }
 
     /// Attaches a pod. The same request again gets the same answer; after a crash in the middle it
@@ -410,4 +453,9 @@ fn stored(network: &serde_json::Value) -> Result<NetworkList> {
 fn loopback_up(attachment: &Attachment) -> Result<()> {
     let namespace = netns::open(&attachment.netns)?;
     netns::inside(namespace.as_fd(), || Links::open()?.loopback_up())
+}
+
+/// Whether the machine has IPv6: built in, and not switched off.
+fn has_ipv6() -> Result<bool> {
+    Ok(sysctl::get("ipv6/conf/all/disable_ipv6")?.as_deref() == Some("0"))
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use crate::attachment::{PortMapping, Protocol};
 use crate::{Error, Result};
@@ -32,7 +32,8 @@ fn is_free(mapping: &PortMapping, port: u16) -> bool {
     attempt(mapping.protocol, SocketAddr::new(ip, port)) != Err(Errno::ADDRINUSE)
 }
 
-/// Listens for a moment. The way back from a connection that is over (TIME_WAIT) is no listener.
+/// Takes the port for a moment without listening. With SO_REUSEADDR a connection that is over
+/// (TIME_WAIT) is not in the way, and who listens is.
 fn attempt(protocol: Protocol, at: SocketAddr) -> std::result::Result<(), Errno> {
     let family = if at.is_ipv4() {
         AddressFamily::INET
@@ -48,9 +49,5 @@ fn attempt(protocol: Protocol, at: SocketAddr) -> std::result::Result<(), Errno>
     if protocol == Protocol::Tcp {
         set_socket_reuseaddr(&socket, true)?;
     }
-    bind(&socket, &at)?;
-    if protocol == Protocol::Tcp {
-        listen(&socket, 1)?;
-    }
-    Ok(())
+    bind(&socket, &at)
 }

@@ -1,6 +1,7 @@
 //! What we gave to whom: on disk, so that no crash loses an address.
 //!
 //! ```text
+//! network               the boot, and what the network is configured to be
 //! lock                  guards the choice of addresses
 //! locks/ID              guards one attachment
 //! plugins               guards plugins' attaching against their garbage collection
@@ -66,6 +67,9 @@ pub(crate) struct Place {
     pub(crate) ips: Vec<IpNet>,
 }
 
+/// Name of the file with the configuration.
+const CONFIG: &str = "network";
+
 /// The directory of a network's state.
 #[derive(Debug)]
 pub(crate) struct State {
@@ -107,14 +111,42 @@ impl State {
                 .create(&path)
                 .context("mkdir", || path.display().to_string())?;
         }
-        let path = "/proc/sys/kernel/random/boot_id";
-        let boot = fs::read_to_string(path).context("read", || path)?;
         Ok(Self {
             dir: dir.to_owned(),
             lasting: lasting.to_owned(),
             owner: owner.to_owned(),
-            boot: boot.trim().to_owned(),
+            boot: boot_id()?,
         })
+    }
+
+    /// Writes down what the network is configured to be, in this boot.
+    pub(crate) fn write_config(&self, config: &Config) -> Result<()> {
+        let path = self.dir.join(CONFIG);
+        let what = || path.display().to_string();
+        let text = serde_json::to_vec(&(&self.boot, config)).map_err(|source| Error::Json {
+            what: what(),
+            source,
+        })?;
+        let draft = draft_of(&path);
+        let _lock = self.lock()?;
+        fs::write(&draft, text).context("write", what)?;
+        Ok(fs::rename(&draft, &path).context("rename", what)?)
+    }
+
+    /// What was written down in this boot.
+    pub(crate) fn read_config(dir: &Path) -> Result<Option<Config>> {
+        let path = dir.join(CONFIG);
+        let what = || path.display().to_string();
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.context("read", what)?,
+        };
+        let found: (String, Config) =
+            serde_json::from_slice(&text).map_err(|source| Error::Json {
+                what: what(),
+                source,
+            })?;
+        Ok((found.0 == boot_id()?).then_some(found.1))
     }
 
     pub(crate) fn boot(&self) -> &str {
@@ -372,6 +404,12 @@ impl State {
         }
         Ok(released)
     }
+}
+
+fn boot_id() -> Result<String> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let boot = fs::read_to_string(path).context("read", || path)?;
+    Ok(boot.trim().to_owned())
 }
 
 /// Where a record is written before it gets its name. No id starts with a dot.

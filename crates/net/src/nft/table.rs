@@ -82,8 +82,9 @@ impl<'a> Tables<'a> {
         }
         list.extend(self.ruleset.chains.iter().map(|chain| self.chain(chain)));
         list.extend(self.ruleset.rules.iter().map(|rule| self.rule(rule)));
-        self.commit(list)?;
-        self.add(elements)
+        // In one transaction with the rules as far as it goes: no moment without ports.
+        list.extend(self.lists(Verb::NewSetElem, NLM_F_CREATE, elements));
+        self.commit(list)
     }
 
     fn chain(&self, chain: &Chain) -> Request {

@@ -65,7 +65,7 @@ fn teardown_leaves_nothing() {
             .lines()
             .filter(|l| !dirs.iter().any(|d| l.ends_with(&format!("/{d}"))))
             .collect();
-        assert_eq!(left, ["./state/lock"]);
+        assert_eq!(left, ["./state/lock", "./state/network"]);
         network.destroy().unwrap();
         assert_eq!(run("nft list ruleset"), "");
     });
@@ -339,5 +339,78 @@ fn many_at_once() {
             assert_eq!(network.addresses_held().unwrap(), 0);
         }
         assert_eq!(picture(), before);
+    });
+}
+
+#[test]
+fn who_joins_a_network_takes_it_as_it_is() {
+    lab("join", |lab| {
+        let config = Config {
+            subnet4: "10.85.0.0/24".parse().ok(),
+            published_only: true,
+            ..lab.config()
+        };
+        let first = Network::join(lab.config(), &lab.state()).unwrap();
+        assert_eq!(first.config(), &lab.config(), "there is none yet");
+        let network = Network::open(config, &lab.state()).unwrap();
+        let a = lab.pod(&network, "a");
+        let mut other = lab.config();
+        other.owner = "other".into();
+        let other = Network::join(other, &lab.state()).unwrap();
+        let b = lab.pod(&other, "b");
+        assert_eq!((a.ip4(), b.ip4()), (ip("10.85.0.2"), ip("10.85.0.3")));
+        assert_eq!(network.repair().unwrap(), [""; 0]);
+        assert_eq!(other.gc(|_| false).0, ["b"]);
+        network.check("a").unwrap();
+    });
+}
+
+#[test]
+fn a_machine_without_ipv6_has_pods_without() {
+    lab("noipv6", |lab| {
+        run("sysctl -qw net.ipv6.conf.all.disable_ipv6=1");
+        let network = lab.network();
+        let a = lab.pod(&network, "a");
+        assert_eq!(a.setup.ips, ["10.86.0.2/16".parse().unwrap()]);
+        serve(&lab.world, 80);
+        assert_eq!(call(&a.netns, (ip(WORLD4), 80)), Some(ip(HOST4)));
+        let config = Config {
+            subnet4: None,
+            ..lab.config()
+        };
+        let text = Network::open(config, &lab.state()).unwrap_err().to_string();
+        assert!(text.contains("neither subnet4 nor subnet6"), "{text}");
+    });
+}
+
+#[test]
+fn a_namespace_of_a_user_namespace_is_adopted() {
+    lab("adopt", |lab| {
+        let network = lab.network();
+        let mut child = std::process::Command::new("unshare")
+            .args([
+                "--user",
+                "--map-root-user",
+                "--net",
+                "sh",
+                "-c",
+                "echo; read _",
+            ])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut ready).unwrap();
+        let theirs = format!("/proc/{}/ns/net", child.id());
+        let path = network.adopt_netns("a", theirs.as_ref()).unwrap();
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        let setup = network.setup(&Attachment::new("a", &path)).unwrap();
+        let netns = std::fs::File::open(&path).unwrap();
+        serve(&netns, 80);
+        assert!(call_here((setup.ip().unwrap(), 80)).is_some());
+        network.teardown("a").unwrap();
+        assert!(!path.exists());
     });
 }
