@@ -2,6 +2,9 @@
 //!
 //! Each packet is one JSON document; descriptors come along (SCM_RIGHTS, unix(7)) in the order
 //! that the document's `parts` say.
+//!
+//! Daemon and supervisor may be of different versions: fields that one does not know are passed
+//! over, fields that one lacks are as by default.
 
 use std::path::PathBuf;
 
@@ -142,6 +145,7 @@ pub struct External {
 
 /// Where a container's output is written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct LogOptions {
     /// The file, made where missing.
     pub path: PathBuf,
@@ -155,6 +159,7 @@ pub struct LogOptions {
 
 /// A container to be made.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Create {
     /// Its id.
     pub id: String,
@@ -211,6 +216,7 @@ pub struct Delete {
 
 /// A command to be run in a container.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Exec {
     /// In the container of this id.
     pub id: String,
@@ -229,6 +235,7 @@ pub struct Exec {
 
 /// A command whose output is collected.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct ExecSync {
     /// In the container of this id.
     pub id: String,
@@ -277,6 +284,7 @@ pub struct Process {
 
 /// How a process ended.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Ended {
     /// Its exit code, or 128 and the number of the signal that ended it; `None` where that cannot
     /// be known.
@@ -289,6 +297,7 @@ pub struct Ended {
 
 /// The output of a command.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Output {
     /// How it ended.
     pub ended: Ended,
@@ -314,6 +323,7 @@ pub enum Oom {
 
 /// How a container ended.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(default)]
 pub struct Exit {
     /// Code and signal.
     pub ended: Ended,
@@ -345,6 +355,7 @@ pub enum Phase {
 
 /// A container as it is now. The same is written down beside the socket, as `<id>.json`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub struct Status {
     /// As it was asked for.
     pub create: Create,
@@ -362,6 +373,8 @@ pub struct Status {
     pub attached: u32,
     /// Bytes of output that could not be written to the log.
     pub lost: u64,
+    /// Processes of it that were killed for lack of memory.
+    pub oom_kills: u64,
 }
 
 /// What has happened.

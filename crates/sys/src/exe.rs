@@ -28,18 +28,18 @@ pub(crate) const SEALS: SealFlags = SealFlags::SEAL
 
 /// One loaded segment of this program.
 #[derive(Debug)]
-struct Segment {
+pub(crate) struct Segment {
     /// First address, on a page boundary.
-    start: usize,
+    pub(crate) start: usize,
     /// Length of what comes from the file, in whole pages.
-    length: usize,
+    pub(crate) length: usize,
     /// Where in the file it comes from.
     offset: libc::off_t,
     protection: libc::c_int,
 }
 
 impl Segment {
-    const fn is_writable(&self) -> bool {
+    pub(crate) const fn is_writable(&self) -> bool {
         self.protection & libc::PROT_WRITE != 0
     }
 }
@@ -100,7 +100,7 @@ fn open_by_another_path() -> Result<OwnedFd> {
 }
 
 /// The segments, and the part of them that the start-up code made read-only after relocation.
-fn segments() -> (Vec<Segment>, Option<(usize, usize)>) {
+pub(crate) fn segments() -> (Vec<Segment>, Option<(usize, usize)>) {
     let headers = program_headers();
     // Addresses are relative to where the program was loaded; its headers say where they should
     // be, the kernel where they are.

@@ -13,6 +13,7 @@ pub mod bpf;
 mod error;
 mod exe;
 pub mod file;
+pub mod idle;
 pub mod keyring;
 pub mod knob;
 pub mod loopback;

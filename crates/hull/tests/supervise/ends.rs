@@ -229,7 +229,7 @@ fn many_containers_leave_no_descriptor() {
     let id = pod.id("first");
     pod.client.delete(&id, false).unwrap();
     assert!(matches!(pod.event().what, What::Deleted));
-    let before = descriptors(pod.supervisor());
+    let before = descriptors(&mut pod);
     let names: Vec<String> = (0..40).map(|n| format!("c{n}")).collect();
     for _ in 0..5 {
         for name in &names {
@@ -249,6 +249,6 @@ fn many_containers_leave_no_descriptor() {
             assert!(matches!(pod.event().what, What::Deleted));
         }
     }
-    assert_eq!(descriptors(pod.supervisor()), before);
+    assert_eq!(descriptors(&mut pod), before);
     assert_eq!(pod.client.list().unwrap().len(), 0);
 }

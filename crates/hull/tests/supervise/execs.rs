@@ -75,6 +75,22 @@ fn a_deadline_kills_all_that_the_command_has_started() {
     assert_eq!(leaves(&pod), 0, "control groups of commands are left");
 }
 
+#[test]
+fn a_command_that_nobody_waits_for_is_killed() {
+    let mut pod = running("gone");
+    let mut client = pod.connect();
+    let wish = sync(&pod, "sleep 2500", 0);
+    let request = supervise::protocol::Request::ExecSync(Box::new(wish));
+    client.send(request, &[]).unwrap();
+    let count = |pod: &mut Pod, want: &[u8]| {
+        let list = sync(pod, "ps -o args | grep -c '^sleep 2500'", 0);
+        (pod.client.exec_sync(list).unwrap().stdout == want).then_some(())
+    };
+    wait_until("it runs", || count(&mut pod, b"1\n"));
+    drop(client);
+    wait_until("it is gone", || count(&mut pod, b"0\n"));
+}
+
 /// How many control groups of commands there are.
 fn leaves(pod: &Pod) -> usize {
     let mut count = 0;
@@ -176,7 +192,7 @@ fn a_command_with_a_terminal() {
 #[test]
 fn a_storm_of_commands_leaves_nothing() {
     let mut pod = running("storm");
-    let before = descriptors(pod.supervisor());
+    let before = descriptors(&mut pod);
     let mut clients: Vec<_> = (0..8).map(|_| pod.connect()).collect();
     for _ in 0..10 {
         let numbers: Vec<u64> = clients
@@ -193,15 +209,16 @@ fn a_storm_of_commands_leaves_nothing() {
     }
     drop(clients);
     wait_until("connections are gone", || {
-        (descriptors(pod.supervisor()) <= before).then_some(())
+        (descriptors(&mut pod) <= before).then_some(())
     });
     assert_eq!(leaves(&pod), 0);
     assert!(pod.client.list().is_ok());
 }
 
-/// How many descriptors a process has.
-pub fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd"))
-        .unwrap()
-        .count()
+/// How many descriptors the supervisor has.
+pub fn descriptors(pod: &mut Pod) -> usize {
+    // With this answer, all that came before is done.
+    pod.client.list().unwrap();
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", pod.supervisor()));
+    fds.unwrap().count()
 }

@@ -21,7 +21,7 @@ fn raw(pod: &Pod) -> OwnedFd {
 #[test]
 fn nonsense_ends_a_connection_and_nothing_else() {
     let mut pod = Pod::new("noise");
-    let before = descriptors(pod.supervisor());
+    let before = descriptors(&mut pod);
     let deep = "[".repeat(15_000);
     let noise: [&[u8]; 7] = [
         b"{",
@@ -40,7 +40,7 @@ fn nonsense_ends_a_connection_and_nothing_else() {
         assert!(matches!(got, Ok(0) | Err(_)), "{packet:?}");
     }
     wait_until("they are gone", || {
-        (descriptors(pod.supervisor()) == before).then_some(())
+        (descriptors(&mut pod) == before).then_some(())
     });
     assert!(pod.client.list().unwrap().is_empty());
 }
@@ -83,16 +83,14 @@ fn who_does_not_read_is_cut_off() {
 #[test]
 fn descriptors_that_nobody_asked_for_are_closed() {
     let mut pod = Pod::new("fds");
-    let before = descriptors(pod.supervisor());
+    let before = descriptors(&mut pod);
     let null = std::fs::File::open("/dev/null").unwrap();
     for _ in 0..50 {
         let fds = [null.as_fd(); 4];
         let number = pod.client.send(Request::List, &fds).unwrap();
         pod.client.reply(number).unwrap();
     }
-    wait_until("they are closed", || {
-        (descriptors(pod.supervisor()) == before).then_some(())
-    });
+    assert_eq!(descriptors(&mut pod), before);
 }
 
 #[test]
@@ -108,4 +106,17 @@ fn a_long_request_arrives() {
     };
     let got = pod.client.exec_sync(wish).unwrap();
     assert_eq!(got.stdout.len(), word.len() + 1);
+}
+
+#[test]
+fn it_is_not_for_people() {
+    let mut command = std::process::Command::new(crate::support::HULL);
+    command
+        .args(["supervise", "/none"])
+        .stdin(std::process::Stdio::null());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("hulld starts this command"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
 }

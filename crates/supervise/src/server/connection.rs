@@ -72,6 +72,7 @@ impl Supervisor {
     fn disconnect(&mut self, key: u64) {
         if let Some(connection) = self.connections.remove(&key) {
             self.poller.remove(&connection.socket, connection.token);
+            self.abandon_commands(key);
         }
     }
 

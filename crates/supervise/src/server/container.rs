@@ -36,7 +36,6 @@ pub(super) struct Container {
     pub log: Option<Log>,
     pub followers: BTreeMap<u64, Follower>,
     pub oom: Option<(OomWatch, Token)>,
-    pub oom_kills: u64,
     pub last_oom: Option<Instant>,
     /// When to look for kills again, and how often.
     pub oom_at: Option<Instant>,

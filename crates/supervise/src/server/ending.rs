@@ -192,8 +192,8 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return Oom::None;
         };
-        let is_new = kills.is_some_and(|k| k > container.oom_kills);
-        let kills = kills.unwrap_or(container.oom_kills);
+        let is_new = kills.is_some_and(|k| k > container.status.oom_kills);
+        let kills = kills.unwrap_or(container.status.oom_kills);
         let killed = container
             .ended
             .as_ref()
@@ -228,7 +228,6 @@ impl Supervisor {
         let Some(manager) = found.cgroups() else {
             return;
         };
-        container.oom_kills = manager.oom_kills().ok().flatten().unwrap_or(0);
         // Without a memory controller there is nothing to watch.
         if let Ok(watch) = manager.watch_oom()
             && let Ok(token) = self.poller.add(&watch, Source::Oom(key), false)
@@ -265,11 +264,12 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        if kills > container.oom_kills {
-            container.oom_kills = kills;
+        if kills > container.status.oom_kills {
+            container.status.oom_kills = kills;
             container.last_oom = Some(Instant::now());
             container.oom_at = None;
             let id = self.id_of(key);
+            self.save(key);
             return self.announce(&id, What::Oom(kills));
         }
         container.oom_looks = container.oom_looks.saturating_sub(1);

@@ -381,6 +381,15 @@ impl Supervisor {
         }
     }
 
+    /// Has those killed whose output nobody waits for any more.
+    pub(super) fn abandon_commands(&mut self, connection: u64) {
+        for command in self.commands.values_mut() {
+            if command.caller.connection == connection && command.collected.is_some() {
+                command.kill_at = Some(Instant::now());
+            }
+        }
+    }
+
     /// Kills a command with all that it has started.
     fn kill_command(&mut self, key: u64) {
         let Some(command) = self.commands.get(&key) else {

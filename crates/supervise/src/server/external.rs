@@ -41,6 +41,7 @@ pub(super) fn run(program: &External, words: &[&str]) -> Result<()> {
 
 /// `create`.
 pub(super) fn create(program: &External, dir: &Path, wish: &Create) -> Result<Made> {
+    keep_orphans()?;
     let (pid_file, log) = (Scratch::new(dir, "pid"), Scratch::new(dir, "log"));
     let mut command = command(program, Some(&log));
     if wish.systemd_cgroup {
@@ -63,6 +64,7 @@ pub(super) fn create(program: &External, dir: &Path, wish: &Create) -> Result<Ma
 /// `exec`.
 pub(super) fn exec(dir: &Path, wish: &Wish) -> Result<Made> {
     let program = wish.runtime.as_ref().ok_or(runtime::Error::NotRunning)?;
+    keep_orphans()?;
     let (pid_file, log) = (Scratch::new(dir, "pid"), Scratch::new(dir, "log"));
     let document = Scratch::new(dir, "process");
     let mut command = command(program, Some(&log));
@@ -104,6 +106,14 @@ fn command(program: &External, log: Option<&Scratch>) -> Command {
         }
     }
     command
+}
+
+/// Has what the program leaves become ours until we end: a process that ends at once would else be
+/// an orphan of the supervisor's that it does not know yet.
+fn keep_orphans() -> Result<()> {
+    let own = Some(rustix::process::getpid());
+    let set = rustix::process::set_child_subreaper(own);
+    Ok(set.context("prctl", || "PR_SET_CHILD_SUBREAPER, 1")?)
 }
 
 /// Waits for the program; what it complains of becomes the error.

@@ -38,6 +38,9 @@ const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGCHLD: i32 = 17;
 
+/// Whoever has had nothing to do for so long rests.
+const IDLE: Duration = Duration::from_secs(1);
+
 /// How a supervisor is to be.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -135,10 +138,15 @@ impl Supervisor {
     /// # Errors
     /// epoll_wait(2)'s.
     pub fn run(mut self) -> Result<()> {
+        let mut idle = false;
         while !self.quit {
             let limit = self.next_deadline();
             let limit = limit.map(|at| at.saturating_duration_since(Instant::now()));
-            for source in self.poller.wait(limit)? {
+            let rest = idle && limit.is_none();
+            let limit = limit.or((!rest).then_some(IDLE));
+            let sources = self.poller.wait(limit, rest)?;
+            idle = sources.is_empty();
+            for source in sources {
                 // One may have gone on behalf of another of the same batch.
                 if self.poller.has(source) {
                     self.serve(source);

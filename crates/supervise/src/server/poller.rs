@@ -79,11 +79,14 @@ impl Poller {
         }
     }
 
-    /// Waits, at most so long.
-    pub fn wait(&self, limit: Option<Duration>) -> Result<Vec<Source>> {
+    /// Waits, at most so long. Who is to `rest` gives back memory before.
+    pub fn wait(&self, limit: Option<Duration>, rest: bool) -> Result<Vec<Source>> {
         let limit = limit.and_then(|l| Timespec::try_from(l).ok());
         let mut events = Vec::with_capacity(BATCH);
         let buffer = rustix::buffer::spare_capacity(&mut events);
+        if rest {
+            sys::idle::release();
+        }
         match epoll::wait(&self.epoll, buffer, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(sys::Error::new("epoll_wait", "", e).into()),

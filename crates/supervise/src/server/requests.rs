@@ -76,10 +76,12 @@ impl Supervisor {
 
     fn signal(&mut self, wish: &Signal) -> Result<()> {
         let key = self.by_id(&wish.id)?;
-        self.send_signal(key, wish.signal, &wish.by)?;
-        if wish.all {
-            self.signal_all(key, wish.signal);
+        let sent = self.send_signal(key, wish.signal, &wish.by);
+        if !wish.all {
+            return sent;
         }
+        // Others may live on without the first one.
+        self.signal_all(key, wish.signal);
         Ok(())
     }
 
