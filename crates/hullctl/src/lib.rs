@@ -6,6 +6,7 @@
 mod image;
 mod ns;
 mod proc;
+mod container;
 mod run;
 mod table;
 pub mod template;
@@ -28,6 +29,7 @@ pub fn command() -> Command {
         .subcommand(run::command())
         .subcommand(image::command())
         .subcommand(ns::command())
+        .subcommand(container::command())
 }
 
 /// Runs the program with the process's own arguments.
@@ -48,6 +50,7 @@ fn dispatch(matches: &clap::ArgMatches) -> Result<ExitCode> {
         Some(("image", m)) => image::run(m),
         Some(("run", m)) => run::run(&run::parse(m)?),
         Some(("ns", m)) => ns::run(m),
+        Some(("container", m)) => container::run(m),
         // clap has refused everything else: subcommand_required.
         _ => Ok(ExitCode::FAILURE),
     }

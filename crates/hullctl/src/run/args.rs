@@ -1,9 +1,13 @@
 //! The command line of `hullctl run`, checked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use anyhow::{Context, Result, bail};
+use clap::ArgMatches;
+use net::PortMapping;
+
+use super::units;
+use super::volume::Volume;
 
 /// What to run.
 #[derive(Debug)]
@@ -12,6 +16,30 @@ pub enum Target {
     Host,
     /// A bundle: a directory with a `config.json`.
     Bundle(PathBuf),
+    /// An image, by any of its names.
+    Image(String),
+}
+
+/// When to fetch an image.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pull {
+    /// Where the store does not have it.
+    Missing,
+    /// Each time.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// A container's network.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NetworkMode {
+    /// Its own, attached to our bridge.
+    Bridge,
+    /// Its own, with nothing but loopback.
+    None,
+    /// This machine's.
+    Host,
 }
 
 /// A checked command line.
@@ -23,142 +51,306 @@ pub struct RunArgs {
     pub id: String,
     /// Where the runtime keeps its state.
     pub root: Option<PathBuf>,
+    /// Where images and containers are kept.
+    pub store: PathBuf,
     /// Show what is isolated and how.
     pub explain: bool,
-    /// Settings for [`Target::Host`].
-    pub host: HostArgs,
+    /// Do not stay.
+    pub detach: bool,
+    /// Remove it when it has ended.
+    pub remove: bool,
+    /// When to fetch the image.
+    pub pull: Pull,
+    /// What the container is to be.
+    pub settings: Settings,
 }
 
-/// Settings of the embedded bundle.
+/// What the container is to be.
 #[derive(Clone, Debug)]
-pub struct HostArgs {
-    /// argv of the program.
+pub struct Settings {
+    /// argv of the program; for an image what replaces its own.
     pub command: Vec<String>,
+    /// In place of the image's entrypoint.
+    pub entrypoint: Option<String>,
     /// Give it a pseudo-terminal.
     pub terminal: bool,
+    /// Keep standard input open.
+    pub interactive: bool,
+    /// A small init as process 1.
+    pub init: bool,
     /// In a user namespace of its own.
     pub userns: bool,
     /// Host name inside.
-    pub hostname: String,
-    /// Additional environment.
+    pub hostname: Option<String>,
+    /// Additional environment, `NAME=VALUE`.
     pub env: Vec<String>,
     /// Working directory.
-    pub workdir: String,
+    pub workdir: Option<String>,
+    /// Names or numbers.
+    pub user: Option<String>,
+    /// Its root cannot be written to.
+    pub read_only: bool,
+    /// Limits.
+    pub limits: Limits,
+    /// Capabilities to add to the usual ones.
+    pub cap_add: Vec<String>,
+    /// Capabilities to take from them.
+    pub cap_drop: Vec<String>,
+    /// What else keeps it in.
+    pub security: Security,
+    /// Directories of the machine.
+    pub volumes: Vec<Volume>,
+    /// Its network; `None`: what is usual for the target.
+    pub network: Option<NetworkMode>,
+    /// Ports of the machine that lead to it.
+    pub ports: Vec<PortMapping>,
+}
+
+/// What it may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
     /// Bytes.
     pub memory: Option<i64>,
+    /// Microseconds of processor time in each [`units::PERIOD`].
+    pub cpu_quota: Option<i64>,
     /// Tasks.
-    pub pids_limit: Option<i64>,
-    /// Without a system-call filter.
-    pub no_seccomp: bool,
+    pub pids: Option<i64>,
+    /// Bytes of /dev/shm.
+    pub shm: Option<i64>,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  hullctl run host -- ps ax
-      a process list from inside: only its own processes
-  hullctl run host -t -- bash
-      a shell; whatever it writes is gone when it ends
-  hullctl run --explain host -- true
-      each step of the start with its kernel call and its microseconds
-  hullctl run host --memory 100m -- tail /dev/zero
-      a memory hog that kills itself and nothing else
-  hullctl run ./bundle
-      a bundle: a directory with config.json and a root file system";
-
-/// The definition.
-pub fn command() -> Command {
-    Command::new("run")
-        .about("Run a container in the foreground, without a daemon")
-        .after_help(EXAMPLES)
-        .arg(
-            Arg::new("target").required(true).value_name("host|DIR").help(
-                "`host`: this machine's own root below a throw-away layer; else a bundle directory",
-            ),
-        )
-        .arg(
-            Arg::new("command")
-                .num_args(0..)
-                .trailing_var_arg(true)
-                .allow_hyphen_values(true)
-                .value_name("CMD")
-                .help("Program and arguments (host: default is your shell)"),
-        )
-        .arg(flag("explain", "Show what is isolated, and each step of the start with its time"))
-        .arg(flag("tty", "Give it a pseudo-terminal").short('t'))
-        .arg(flag("userns", "In a user namespace of its own: root inside, nobody outside"))
-        .arg(flag("no-seccomp", "Without the system-call filter"))
-        .arg(option("name", "ID", "Container id (default: made up)"))
-        .arg(option("hostname", "NAME", "Host name inside").default_value("hull"))
-        .arg(option("env", "NAME=VALUE", "Set in the environment").short('e').action(ArgAction::Append))
-        .arg(option("workdir", "DIR", "Working directory").short('w').default_value("/"))
-        .arg(option("memory", "BYTES", "Limit of memory and swap; b, k, m, g suffixes").short('m'))
-        .arg(
-            option("pids-limit", "N", "Limit of tasks")
-                .value_parser(value_parser!(i64).range(1..)),
-        )
-        .arg(
-            option("root", "DIR", "Where the runtime keeps its state")
-                .value_parser(value_parser!(PathBuf)),
-        )
+/// The system-call filter.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Filter {
+    /// The one built in.
+    Default,
+    /// None.
+    Unconfined,
+    /// A profile's file.
+    File(PathBuf),
 }
 
-fn flag(name: &'static str, help: &'static str) -> Arg {
-    Arg::new(name)
-        .long(name)
-        .action(ArgAction::SetTrue)
-        .help(help)
-}
-
-fn option(name: &'static str, value: &'static str, help: &'static str) -> Arg {
-    Arg::new(name).long(name).value_name(value).help(help)
+/// What keeps it in, besides namespaces and capabilities.
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// The system-call filter.
+    pub filter: Filter,
+    /// Programs cannot gain privileges.
+    pub no_new_privileges: bool,
+    /// AppArmor profile.
+    pub apparmor: Option<String>,
 }
 
 /// Checks what clap has parsed.
 pub fn parse(m: &ArgMatches) -> Result<RunArgs> {
-    let text = |name: &str| m.get_one::<String>(name).cloned();
-    let words = |name: &str| -> Vec<String> {
-        m.get_many::<String>(name)
-            .unwrap_or_default()
-            .cloned()
-            .collect()
+    let target = target(&text(m, "target").unwrap_or_default());
+    let settings = settings(m, &target)?;
+    let remove = m.get_flag("rm");
+    let args = RunArgs {
+        id: text(m, "name").unwrap_or_else(|| made_up_id(&target)),
+        root: m.get_one::<PathBuf>("root").cloned(),
+        store: store_root(m.get_one::<PathBuf>("store")),
+        explain: m.get_flag("explain"),
+        detach: m.get_flag("detach"),
+        remove,
+        pull: match text(m, "pull").as_deref() {
+            Some("always") => Pull::Always,
+            Some("never") => Pull::Never,
+            _ => Pull::Missing,
+        },
+        settings,
+        target,
     };
-    let target = match text("target").unwrap_or_default().as_str() {
+    check(&args)?;
+    Ok(args)
+}
+
+/// What does not go together.
+fn check(args: &RunArgs) -> Result<()> {
+    let is_image = matches!(args.target, Target::Image(_));
+    if args.detach && !is_image {
+        bail!(
+            "run: --detach is for images; a bundle is run in the background by `hull run --detach`"
+        );
+    }
+    if args.detach && args.explain {
+        bail!("run: --explain stays with the container: leave out --detach");
+    }
+    let settings = &args.settings;
+    let bridged =
+        settings.network == Some(NetworkMode::Bridge) || (settings.network.is_none() && is_image);
+    if !settings.ports.is_empty() && !bridged {
+        bail!("run: --publish needs --network bridge: there is nothing for the port to lead to");
+    }
+    if !is_image && settings.network == Some(NetworkMode::Bridge) {
+        bail!("run: --network bridge is for images; host and bundles have none or the machine's");
+    }
+    Ok(())
+}
+
+fn target(word: &str) -> Target {
+    let path = Path::new(word);
+    let is_bundle = word.starts_with(['.', '/']) || path.join("config.json").is_file();
+    match word {
         "host" => Target::Host,
-        dir => Target::Bundle(PathBuf::from(dir)),
-    };
-    let mut command = words("command");
+        _ if is_bundle => Target::Bundle(path.to_owned()),
+        _ => Target::Image(word.to_owned()),
+    }
+}
+
+fn settings(m: &ArgMatches, target: &Target) -> Result<Settings> {
+    let mut command = words(m, "command");
     if command.first().is_some_and(|w| w == "--") {
         command.remove(0);
     }
     if command.is_empty() && matches!(target, Target::Host) {
         command.push(std::env::var("SHELL").unwrap_or_else(|_| "/bin/sh".to_owned()));
     }
-    for pair in words("env") {
-        if !pair.contains('=') {
-            bail!("run: --env {pair}: no value; write NAME=VALUE");
-        }
-    }
-    let memory = text("memory").map(|s| parse_bytes(&s)).transpose()?;
-    Ok(RunArgs {
-        id: text("name").unwrap_or_else(|| made_up_id(&target)),
-        root: m.get_one::<PathBuf>("root").cloned(),
-        explain: m.get_flag("explain"),
-        host: HostArgs {
-            command,
-            terminal: m.get_flag("tty"),
-            userns: m.get_flag("userns"),
-            hostname: text("hostname").unwrap_or_default(),
-            env: words("env"),
-            workdir: text("workdir").unwrap_or_default(),
-            memory,
-            pids_limit: m.get_one::<i64>("pids-limit").copied(),
-            no_seccomp: m.get_flag("no-seccomp"),
-        },
-        target,
+    let limits = Limits {
+        memory: text(m, "memory")
+            .map(|s| units::bytes("memory", &s))
+            .transpose()?,
+        cpu_quota: text(m, "cpus").map(|s| units::quota(&s)).transpose()?,
+        pids: m.get_one::<i64>("pids-limit").copied(),
+        shm: text(m, "shm-size")
+            .map(|s| units::bytes("shm-size", &s))
+            .transpose()?,
+    };
+    Ok(Settings {
+        command,
+        entrypoint: text(m, "entrypoint"),
+        terminal: m.get_flag("tty"),
+        interactive: m.get_flag("interactive"),
+        init: m.get_flag("init"),
+        userns: text(m, "userns").is_some_and(|mode| mode == "auto"),
+        hostname: text(m, "hostname"),
+        env: environment(m)?,
+        workdir: text(m, "workdir"),
+        user: text(m, "user"),
+        read_only: m.get_flag("read-only"),
+        limits,
+        cap_add: capabilities(&words(m, "cap-add"))?,
+        cap_drop: capabilities(&words(m, "cap-drop"))?,
+        security: security(m, target)?,
+        volumes: words(m, "volume")
+            .iter()
+            .map(|v| Volume::parse(v))
+            .collect::<Result<_>>()?,
+        network: text(m, "network").map(|mode| match mode.as_str() {
+            "bridge" => NetworkMode::Bridge,
+            "host" => NetworkMode::Host,
+            _ => NetworkMode::None,
+        }),
+        ports: words(m, "publish")
+            .iter()
+            .map(|p| p.parse().with_context(|| format!("run: --publish {p}")))
+            .collect::<Result<_>>()?,
     })
 }
 
-/// An id nobody else has: two containers of one process do not exist, and pids are unique.
+fn environment(m: &ArgMatches) -> Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for path in words(m, "env-file") {
+        let file =
+            std::fs::read_to_string(&path).with_context(|| format!("run: --env-file {path}"))?;
+        let meant = |l: &&str| !l.is_empty() && !l.starts_with('#');
+        lines.extend(file.lines().map(str::trim).filter(meant).map(str::to_owned));
+    }
+    lines.extend(words(m, "env"));
+    let mut env = Vec::new();
+    for line in lines {
+        match line.split_once('=') {
+            Some(("", _)) => bail!("run: --env {line}: no name; write NAME=VALUE"),
+            Some(_) => env.push(line),
+            // As it is here; what is not set here is not set there.
+            None => env.extend(
+                std::env::var(&line)
+                    .ok()
+                    .map(|value| format!("{line}={value}")),
+            ),
+        }
+    }
+    Ok(env)
+}
+
+fn capabilities(names: &[String]) -> Result<Vec<String>> {
+    let known = runtime::identity::cap_names(u64::MAX);
+    let full = |name: &String| {
+        let upper = name.to_ascii_uppercase();
+        if upper == "ALL" || upper.starts_with("CAP_") {
+            upper
+        } else {
+            format!("CAP_{upper}")
+        }
+    };
+    let names: Vec<String> = names
+        .iter()
+        .flat_map(|n| n.split(','))
+        .map(str::to_owned)
+        .collect();
+    let names: Vec<String> = names.iter().map(full).collect();
+    match names
+        .iter()
+        .find(|n| *n != "ALL" && !known.contains(&n.as_str()))
+    {
+        Some(name) => bail!("run: {name}: no such capability; see capabilities(7)"),
+        None => Ok(names),
+    }
+}
+
+fn security(m: &ArgMatches, target: &Target) -> Result<Security> {
+    let mut security = Security {
+        filter: if m.get_flag("no-seccomp") {
+            Filter::Unconfined
+        } else {
+            Filter::Default
+        },
+        // An image may bring programs that are meant to gain privileges, as podman lets them.
+        no_new_privileges: matches!(target, Target::Host),
+        apparmor: None,
+    };
+    for option in words(m, "security-opt") {
+        let (key, value) = option.split_once(['=', ':']).unwrap_or((&option, ""));
+        match (key, value) {
+            ("seccomp", "unconfined") => security.filter = Filter::Unconfined,
+            ("seccomp", file) if !file.is_empty() => security.filter = Filter::File(file.into()),
+            ("no-new-privileges", "" | "true") => security.no_new_privileges = true,
+            ("no-new-privileges", "false") => security.no_new_privileges = false,
+            ("apparmor", "unconfined") | ("label", "disable") => {}
+            ("apparmor", profile) if !profile.is_empty() => {
+                security.apparmor = Some(profile.to_owned());
+            }
+            _ => bail!(
+                "run: --security-opt {option}: not understood; seccomp=unconfined|FILE, \
+                 no-new-privileges, apparmor=PROFILE or label=disable"
+            ),
+        }
+    }
+    Ok(security)
+}
+
+/// Where images and containers are kept.
+pub fn store_root(given: Option<&PathBuf>) -> PathBuf {
+    let named = || std::env::var_os("HULL_STORE").map(PathBuf::from);
+    given
+        .cloned()
+        .or_else(named)
+        .unwrap_or_else(|| image::store::DEFAULT_ROOT.into())
+}
+
+fn text(m: &ArgMatches, name: &str) -> Option<String> {
+    m.get_one::<String>(name).cloned()
+}
+
+fn words(m: &ArgMatches, name: &str) -> Vec<String> {
+    m.get_many::<String>(name)
+        .unwrap_or_default()
+        .cloned()
+        .collect()
+}
+
+/// An id nobody else has: the processes of two containers of one name do not live at the same
+/// time, and what a container leaves has its own number in it.
 fn made_up_id(target: &Target) -> String {
     let what = match target {
         Target::Host => "host".to_owned(),
@@ -167,65 +359,92 @@ fn made_up_id(target: &Target) -> String {
             .ok()
             .and_then(|d| d.file_name().map(|n| n.to_string_lossy().into_owned()))
             .unwrap_or_else(|| "bundle".to_owned()),
+        Target::Image(name) => {
+            let last = name.rsplit('/').next().unwrap_or_default();
+            let word = last.split([':', '@']).next().unwrap_or_default();
+            let nanos = sys::trace::now() & 0xffff;
+            return format!("{}-{}-{nanos:04x}", clean(word), std::process::id());
+        }
     };
-    let clean: String = what
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c))
-        .collect();
-    format!("{clean}-{}", std::process::id())
+    format!("{}-{}", clean(&what), std::process::id())
 }
 
-/// `100m` → bytes, with the binary suffixes of podman.
-fn parse_bytes(text: &str) -> Result<i64> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower
-        .strip_suffix("ib")
-        .or_else(|| lower.strip_suffix('b'))
-        .unwrap_or(&lower);
-    let (digits, shift) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 10),
-        Some(b'm') => (&lower[..lower.len() - 1], 20),
-        Some(b'g') => (&lower[..lower.len() - 1], 30),
-        _ => (lower, 0),
-    };
-    let bytes = digits
-        .parse::<i64>()
-        .ok()
-        .and_then(|n| n.checked_mul(1 << shift));
-    match bytes {
-        Some(n) if n > 0 => Ok(n),
-        _ => bail!("run: --memory {text}: not a size; write bytes, or a number with k, m or g"),
-    }
+fn clean(word: &str) -> String {
+    word.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::command;
 
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("1", 1),
-            ("100m", 100 << 20),
-            ("2G", 2 << 30),
-            ("64MiB", 64 << 20),
-        ] {
-            assert_eq!(parse_bytes(text).unwrap(), bytes, "{text}");
-        }
-        for text in ["", "m", "-1", "0", "9999999999g", "1x"] {
-            assert!(parse_bytes(text).is_err(), "{text}");
-        }
+    fn parsed(words: &[&str]) -> Result<RunArgs> {
+        parse(&command().try_get_matches_from(words)?)
     }
 
     #[test]
     fn words_after_the_target_are_the_command() {
-        let m = command().try_get_matches_from(["run", "--explain", "host", "--", "ls", "-l"]);
-        let args = parse(&m.unwrap()).unwrap();
+        let args = parsed(&["run", "--explain", "host", "--", "ls", "-l"]).unwrap();
         assert!(args.explain);
-        assert_eq!(args.host.command, ["ls", "-l"]);
-        let m = command().try_get_matches_from(["run", "host", "-m", "1k", "sh", "-c", "true"]);
-        let args = parse(&m.unwrap()).unwrap();
-        assert_eq!(args.host.memory, Some(1024));
-        assert_eq!(args.host.command, ["sh", "-c", "true"]);
+        assert_eq!(args.settings.command, ["ls", "-l"]);
+        let args = parsed(&["run", "host", "-m", "1k", "sh", "-c", "true"]).unwrap();
+        assert_eq!(args.settings.limits.memory, Some(1024));
+        assert_eq!(args.settings.command, ["sh", "-c", "true"]);
+    }
+
+    #[test]
+    fn what_podman_users_type() {
+        let args = parsed(&[
+            "run",
+            "-it",
+            "--rm",
+            "--name",
+            "x",
+            "-p",
+            "8080:80",
+            "-v",
+            "/a:/b:ro",
+            "-e",
+            "A=1",
+            "--cap-drop",
+            "all",
+            "--cap-add",
+            "net_raw",
+            "--cpus",
+            "0.5",
+            "--userns=auto",
+            "nginx:1",
+            "sh",
+        ])
+        .unwrap();
+        assert!(matches!(&args.target, Target::Image(name) if name == "nginx:1"));
+        let s = &args.settings;
+        assert!(s.terminal && s.interactive && s.userns && args.remove);
+        assert_eq!(
+            (s.cap_drop.join(","), s.cap_add.join(",")),
+            ("ALL".into(), "CAP_NET_RAW".into())
+        );
+        assert_eq!((s.ports.len(), s.volumes.len()), (1, 1));
+        assert_eq!(s.limits.cpu_quota, Some(50_000));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        for (words, says) in [
+            (&["run", "-d", "host"][..], "for images"),
+            (
+                &["run", "-p", "1:1", "--network", "host", "x"],
+                "--network bridge",
+            ),
+            (&["run", "--cap-add", "fly", "x"], "CAP_FLY"),
+            (&["run", "-e", "=1", "x"], "no name"),
+            (&["run", "--security-opt", "magic", "x"], "not understood"),
+            (&["run", "-v", "rel/ative:/x", "x"], "volume"),
+        ] {
+            let error = format!("{:#}", parsed(words).unwrap_err());
+            assert!(error.contains(says), "{words:?}: {error}");
+        }
     }
 }

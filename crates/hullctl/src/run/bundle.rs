@@ -4,12 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use seccomp::profile::Template;
-use spec::oci::{IdMapping, Seccomp, Spec};
+use spec::oci::Spec;
 use spec::plan::IdMaps;
 
-use super::args::{RunArgs, Target};
-use super::config::{USERNS_BASE, USERNS_SIZE, host_spec};
+use super::args::{NetworkMode, RunArgs, Target};
+use super::config::{NetworkNamespace, host_spec, userns_map};
 use super::host::HostRoot;
 
 /// A bundle, and what must stay while it runs.
@@ -36,7 +35,7 @@ impl Bundle {
     pub fn open(args: &RunArgs) -> Result<Self> {
         match &args.target {
             Target::Bundle(dir) => given(dir),
-            Target::Host => made(args),
+            Target::Host | Target::Image(_) => made(args),
         }
     }
 
@@ -73,34 +72,25 @@ fn given(dir: &Path) -> Result<Bundle> {
 }
 
 fn made(args: &RunArgs) -> Result<Bundle> {
-    let map = vec![IdMapping {
-        container_id: 0,
-        host_id: USERNS_BASE,
-        size: USERNS_SIZE,
-    }];
-    let maps = args.host.userns.then(|| IdMaps {
-        uids: map.clone(),
-        gids: map,
+    let settings = &args.settings;
+    let maps = settings.userns.then(|| IdMaps {
+        uids: vec![userns_map()],
+        gids: vec![userns_map()],
     });
+    let network = match settings.network {
+        Some(NetworkMode::Host) => NetworkNamespace::Host,
+        _ => NetworkNamespace::New,
+    };
     let root = HostRoot::mount(maps.as_ref())?;
-    let spec = host_spec(&args.host, &root.path(), seccomp(args)?);
+    let mut spec = host_spec(settings, &root.path(), &network)?;
+    for volume in &settings.volumes {
+        spec.mounts.push(volume.mount(&args.store.join("volumes"))?);
+    }
     let json = serde_json::to_vec_pretty::<Spec>(&spec).context("write config.json")?;
     let path = root.dir().join("config.json");
     fs::write(&path, json).with_context(|| format!("write({})", path.display()))?;
     Ok(Bundle::Made {
         root,
-        terminal: args.host.terminal,
+        terminal: settings.terminal,
     })
-}
-
-fn seccomp(args: &RunArgs) -> Result<Option<Seccomp>> {
-    if args.host.no_seccomp {
-        return Ok(None);
-    }
-    let template = Template::default_profile().context("the default seccomp profile")?;
-    let granted: Vec<String> = super::config::CAPABILITIES
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    Ok(Some(template.resolve(&granted)))
 }

@@ -14,19 +14,17 @@ use runtime::{Warn, start, teardown};
 use spec::plan::NamespaceKind;
 use sys::trace::{Recorder, Step};
 
-use super::bundle::Bundle;
-
 /// Creates the container, shows its namespaces while it waits, starts it, shows the steps, and
 /// stays with it. Everything shown goes to standard error: standard output is the container's.
 pub fn run(
     root: &StateRoot,
     mut request: Request,
-    bundle: &Bundle,
+    terminal: bool,
     record: &Recorder,
     warn: Warn<'_>,
 ) -> Result<i32> {
     let foreground = Foreground::begin(true)?;
-    let terminal = bundle.terminal().then(Terminal::listen).transpose()?;
+    let terminal = terminal.then(Terminal::listen).transpose()?;
     request.console_socket = terminal.as_ref().map(|t| t.dir.path().join(SOCKET));
     let created = runtime::create::create(root, &request, warn)?;
     let shown = namespaces(created.child.pid.as_raw_nonzero().get()).and_then(|table| {
@@ -152,7 +150,8 @@ fn micros(ns: u64) -> String {
 }
 
 /// Columns without lines, wrapped to the terminal's width where there is one.
-fn plain_table() -> Table {
+/// A table without lines.
+pub fn plain_table() -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

@@ -1,11 +1,18 @@
-//! `hullctl run`: a container in the foreground, without a daemon.
+//! `hullctl run`: a container without a daemon.
 
 mod args;
 mod bundle;
 mod config;
+mod define;
+mod detached;
 mod explain;
 mod host;
+mod image;
+mod network;
+mod units;
+mod volume;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
@@ -13,28 +20,44 @@ use runtime::ContainerId;
 use runtime::become_program::Descriptors;
 use runtime::create::{Request, Start};
 use runtime::root::StateRoot;
+use sys::trace::Recorder;
 
-pub use args::{RunArgs, command, parse};
+pub use args::{RunArgs, parse, store_root};
+use args::{Settings, Target};
 use bundle::Bundle;
+pub use define::command;
+pub use detached::hull_program;
+pub use explain::plain_table;
+use image::Prepared;
+pub use image::{clear, state_root};
 
 /// Runs the container; the exit code is its program's.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    if let (true, Target::Image(name)) = (args.detach, &args.target) {
+        return run_detached(args, name);
+    }
     // Before anything else exists: the container must not see the program's own file.
     sys::seal::ensure_sealed().context("run from a sealed copy of this program")?;
-    let record = args.explain.then(sys::trace::Recorder::begin).transpose()?;
+    let record = args.explain.then(Recorder::begin).transpose()?;
+    if let Target::Image(name) = &args.target {
+        return run_image(args, name, record.as_ref());
+    }
     let bundle = Bundle::open(args)?;
-    let rootless = runtime::is_rootless();
-    let users = runtime::root::of_user(rootless);
-    let sticky = args.root.is_none() && users.is_some();
-    let path = args
-        .root
-        .clone()
-        .or(users)
-        .unwrap_or_else(|| runtime::root::DEFAULT.into());
-    let root = StateRoot::create(&path, sticky)?;
+    exit_code(stay(
+        args,
+        bundle.dir(),
+        bundle.terminal(),
+        record.as_ref(),
+    )?)
+}
+
+/// Creates and starts a container, and stays with it; its exit code.
+fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: Option<&Recorder>) -> Result<i32> {
+    let sticky = args.root.is_none() && runtime::root::of_user(runtime::is_rootless()).is_some();
+    let root = StateRoot::create(&state_root(args), sticky)?;
     let request = Request {
         id: ContainerId::new(&args.id)?,
-        bundle: bundle.dir().to_owned(),
+        bundle: bundle.to_owned(),
         console_socket: None,
         pidfd_socket: None,
         pid_file: None,
@@ -42,7 +65,7 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         no_new_keyring: false,
         descriptors: Descriptors::default(),
         systemd_cgroup: false,
-        rootless,
+        rootless: runtime::is_rootless(),
         notify_socket: None,
         start: if record.is_some() {
             Start::Later
@@ -51,10 +74,63 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
         },
     };
     let warn = &mut |text: &str| eprintln!("hullctl: {text}");
-    let code = match record {
-        None => runtime::run::run(&root, &request, runtime::run::Options::default(), warn)?,
-        Some(record) => explain::run(&root, request, &bundle, &record, warn)?,
-    };
+    match record {
+        None => Ok(runtime::run::run(
+            &root,
+            &request,
+            runtime::run::Options::default(),
+            warn,
+        )?),
+        Some(record) => explain::run(&root, request, terminal, record, warn),
+    }
+}
+
+fn run_image(args: &RunArgs, name: &str, record: Option<&Recorder>) -> Result<ExitCode> {
+    let prepared = Prepared::new(args, name, &state_root(args))?;
+    quiet_input(&args.settings)?;
+    let ended = stay(args, prepared.place.dir(), args.settings.terminal, record);
+    if args.remove || ended.is_err() {
+        let undone = prepared.clear(&args.store);
+        let code = ended.map_err(|e| with_undo(e, undone.as_ref().err()))?;
+        if let Err(e) = undone {
+            // The program's exit code is what the caller asked for.
+            eprintln!("hullctl: {e:#}");
+        }
+        return exit_code(code);
+    }
+    let code = ended?;
+    let mut kept = prepared.record.clone();
+    kept.exit = Some(code);
+    prepared.place.save(&kept)?;
+    exit_code(code)
+}
+
+fn run_detached(args: &RunArgs, name: &str) -> Result<ExitCode> {
+    let prepared = Prepared::new(args, name, &state_root(args))?;
+    if let Err(e) = detached::start(&prepared, &args.settings, &args.store) {
+        return Err(with_undo(e, prepared.clear(&args.store).as_ref().err()));
+    }
+    println!("{}", args.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn with_undo(error: anyhow::Error, undone: Option<&anyhow::Error>) -> anyhow::Error {
+    match undone {
+        None => error,
+        Some(also) => anyhow!("{error:#}; undo: {also:#}"),
+    }
+}
+
+/// Without `-i` the program finds its standard input at its end.
+fn quiet_input(settings: &Settings) -> Result<()> {
+    if settings.interactive || settings.terminal {
+        return Ok(());
+    }
+    let null = std::fs::File::open("/dev/null").context("open(/dev/null)")?;
+    rustix::stdio::dup2_stdin(&null).context("dup2(/dev/null, 0)")
+}
+
+fn exit_code(code: i32) -> Result<ExitCode> {
     let code = u8::try_from(code).map_err(|_| anyhow!("exit code {code} of the container"))?;
     Ok(ExitCode::from(code))
 }

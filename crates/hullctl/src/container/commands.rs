@@ -1,0 +1,446 @@
+//! Listing, looking at, entering, stopping and removing containers.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Command as Process, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use comfy_table::Table;
+use runtime::root::StateRoot;
+use runtime::{Container, ContainerId, Status};
+use supervise::Client;
+use supervise::protocol::{Phase, Stop};
+
+use crate::run::plain_table;
+
+use super::record::{Place, Record, supervisor_dir};
+
+/// How long a program may take to end after it was asked to, seconds (podman's default).
+const GRACE: &str = "10";
+const TICK: Duration = Duration::from_millis(50);
+
+/// The definition.
+pub fn command() -> Command {
+    let id = || {
+        Arg::new("id")
+            .value_name("ID")
+            .required(true)
+            .help("The container")
+    };
+    let flag = |name: &'static str, short: char, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .short(short)
+            .action(ArgAction::SetTrue)
+            .help(help)
+    };
+    Command::new("container")
+        .about("Containers that `hullctl run IMAGE` made, without a daemon")
+        .subcommand_required(true)
+        .arg(
+            Arg::new("store")
+                .long("store")
+                .global(true)
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Where they are kept [default: $HULL_STORE, or /var/lib/hull]"),
+        )
+        .subcommand(
+            Command::new("ps")
+                .alias("ls")
+                .about("List them")
+                .arg(flag("all", 'a', "Those that have ended, too"))
+                .arg(flag("quiet", 'q', "Ids only"))
+                .arg(
+                    Arg::new("format")
+                        .long("format")
+                        .value_parser(["table", "json"])
+                        .default_value("table")
+                        .help("Shape of the list"),
+                ),
+        )
+        .subcommand(
+            Command::new("inspect")
+                .about("Print what is kept of one, as JSON")
+                .arg(id()),
+        )
+        .subcommand(
+            Command::new("logs")
+                .about("Print what one in the background has written")
+                .arg(flag("follow", 'f', "Go on until it ends"))
+                .arg(flag("timestamps", 't', "When each line was written"))
+                .arg(
+                    Arg::new("tail")
+                        .long("tail")
+                        .value_name("N")
+                        .value_parser(value_parser!(usize))
+                        .help("The last N lines only"),
+                )
+                .arg(id()),
+        )
+        .subcommand(
+            Command::new("exec")
+                .about("Run a command in one that runs")
+                .arg(flag("tty", 't', "Give it a pseudo-terminal"))
+                .arg(flag("interactive", 'i', "Keep standard input open"))
+                .arg(
+                    Arg::new("env")
+                        .long("env")
+                        .short('e')
+                        .value_name("NAME=VALUE")
+                        .action(ArgAction::Append)
+                        .help("Set in the environment"),
+                )
+                .arg(
+                    Arg::new("workdir")
+                        .long("workdir")
+                        .short('w')
+                        .value_name("DIR")
+                        .help("Working directory"),
+                )
+                .arg(
+                    Arg::new("user")
+                        .long("user")
+                        .short('u')
+                        .value_name("UID[:GID]")
+                        .help("User and group"),
+                )
+                .arg(id())
+                .arg(
+                    Arg::new("command")
+                        .value_name("CMD")
+                        .num_args(1..)
+                        .required(true)
+                        .trailing_var_arg(true)
+                        .allow_hyphen_values(true)
+                        .help("The command"),
+                ),
+        )
+        .subcommand(
+            Command::new("stop")
+                .about("Ask one to end, and kill it if it does not")
+                .arg(
+                    Arg::new("time")
+                        .long("time")
+                        .short('t')
+                        .value_name("SECONDS")
+                        .value_parser(value_parser!(u64))
+                        .default_value(GRACE)
+                        .help("How long to wait before that"),
+                )
+                .arg(id()),
+        )
+        .subcommand(
+            Command::new("wait")
+                .about("Wait until one has ended, and print its exit code")
+                .arg(
+                    Arg::new("rm")
+                        .long("rm")
+                        .action(ArgAction::SetTrue)
+                        .help("Then remove it"),
+                )
+                .arg(id()),
+        )
+        .subcommand(
+            Command::new("rm")
+                .about("Remove one that has ended")
+                .arg(flag("force", 'f', "Kill it first"))
+                .arg(id()),
+        )
+}
+
+/// A container and where it is.
+#[derive(Debug)]
+pub struct Found {
+    pub place: Place,
+    pub record: Record,
+    store: PathBuf,
+}
+
+fn store(m: &ArgMatches) -> PathBuf {
+    crate::run::store_root(m.get_one::<PathBuf>("store"))
+}
+
+/// The container that `m` names.
+pub fn find(m: &ArgMatches) -> Result<Found> {
+    let id = m.get_one::<String>("id").cloned().unwrap_or_default();
+    let store = store(m);
+    let place = Place::of(&store, &id)?;
+    let record = place.read();
+    let record = record.map_err(|e| {
+        anyhow!("container {id}: does not exist ({e:#}); see `hullctl container ps -a`")
+    })?;
+    Ok(Found {
+        place,
+        record,
+        store,
+    })
+}
+
+impl Found {
+    /// What the runtime knows of it; `None` where it is no more.
+    fn container(&self) -> Result<Option<Container>> {
+        let Some(root) = StateRoot::open(&self.record.root)? else {
+            return Ok(None);
+        };
+        match Container::open(&root, &ContainerId::new(&self.record.id)?) {
+            Err(runtime::Error::NotFound(_)) => Ok(None),
+            other => Ok(Some(other?)),
+        }
+    }
+
+    /// Whether its program runs.
+    pub fn is_running(&self) -> Result<bool> {
+        let status = self.container()?.map(|c| c.status()).transpose()?;
+        Ok(status.is_some_and(|s| s != Status::Stopped))
+    }
+
+    fn supervisor_dir(&self) -> PathBuf {
+        supervisor_dir(&self.record.root, &self.record.id)
+    }
+
+    fn supervisor(&self) -> Result<Client> {
+        let what = || format!("the supervisor of container {}", self.record.id);
+        Client::connect(&self.supervisor_dir()).with_context(what)
+    }
+
+    /// Its exit code, once it has ended: as it was written down, by us or by its supervisor.
+    fn exit(&self) -> Option<i32> {
+        self.record.exit.or_else(|| {
+            let path = self
+                .supervisor_dir()
+                .join(format!("{}.json", self.record.id));
+            let status: supervise::protocol::Status =
+                serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+            let ended = status.exit.filter(|_| status.phase == Phase::Exited)?;
+            ended.ended.code
+        })
+    }
+
+    fn status(&self) -> Result<String> {
+        Ok(match self.container()?.map(|c| c.status()).transpose()? {
+            Some(status) if status != Status::Stopped => status.to_string(),
+            _ => match self.exit() {
+                Some(code) => format!("exited ({code})"),
+                None => "exited".to_owned(),
+            },
+        })
+    }
+
+    /// Removes it; it must have ended.
+    fn remove(&self) -> Result<()> {
+        if self.record.detached && self.supervisor_dir().exists() {
+            match self.supervisor() {
+                Ok(mut client) => {
+                    client.delete(&self.record.id, true)?;
+                    client.quit()?;
+                }
+                // It was killed, or the machine was started anew.
+                Err(_) => delete_without(self)?,
+            }
+            let dir = self.supervisor_dir();
+            std::fs::remove_dir_all(&dir).with_context(|| format!("rmdir({})", dir.display()))?;
+        } else {
+            delete_without(self)?;
+        }
+        crate::run::clear(
+            &self.store,
+            &self.record.id,
+            &self.place,
+            self.record.bridged,
+        )
+    }
+}
+
+/// Deletes what the runtime has of a container without a supervisor.
+fn delete_without(found: &Found) -> Result<()> {
+    let Some(root) = StateRoot::open(&found.record.root)? else {
+        return Ok(());
+    };
+    let id = ContainerId::new(&found.record.id)?;
+    let warn = &mut |text: &str| eprintln!("hullctl: {text}");
+    Ok(runtime::delete::delete(&root, &id, true, warn)?)
+}
+
+/// `ps`.
+pub fn ps(m: &ArgMatches) -> Result<ExitCode> {
+    let store = store(m);
+    let mut rows = Vec::new();
+    for record in Place::all(&store) {
+        let place = Place::of(&store, &record.id)?;
+        let found = Found {
+            place,
+            record,
+            store: store.clone(),
+        };
+        if m.get_flag("all") || found.is_running()? {
+            rows.push((found.status()?, found.record));
+        }
+    }
+    if m.get_flag("quiet") {
+        rows.iter().for_each(|(_, r)| println!("{}", r.id));
+    } else if m.get_one::<String>("format").is_some_and(|f| f == "json") {
+        let all: Vec<serde_json::Value> = rows.iter().map(|(status, r)| json(status, r)).collect();
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&all).context("write JSON")?
+        );
+    } else {
+        println!("{}", table(&rows));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn json(status: &str, record: &Record) -> serde_json::Value {
+    let mut value = serde_json::to_value(record).unwrap_or_default();
+    value["status"] = status.into();
+    value
+}
+
+fn table(rows: &[(String, Record)]) -> Table {
+    let mut table = plain_table();
+    table.set_header([
+        "CONTAINER",
+        "IMAGE",
+        "COMMAND",
+        "CREATED",
+        "STATUS",
+        "IP",
+        "PORTS",
+    ]);
+    for (status, r) in rows {
+        let command: String = r.command.join(" ").chars().take(30).collect();
+        table.add_row([
+            r.id.as_str(),
+            &r.image,
+            &command,
+            &r.created,
+            status,
+            r.ip.as_deref().unwrap_or(""),
+            &r.ports.join(", "),
+        ]);
+    }
+    table
+}
+
+/// `inspect`.
+pub fn inspect(m: &ArgMatches) -> Result<ExitCode> {
+    let found = find(m)?;
+    let value = json(&found.status()?, &found.record);
+    println!(
+        "{}",
+        serde_json::to_string_pretty(&value).context("write JSON")?
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `exec`: by `hull exec`, which is what runs commands in containers.
+pub fn exec(m: &ArgMatches) -> Result<ExitCode> {
+    let found = find(m)?;
+    let hull = crate::run::hull_program()?;
+    let mut process = Process::new(&hull);
+    process.arg("--root").arg(&found.record.root).arg("exec");
+    if m.get_flag("tty") {
+        process.arg("--tty");
+    } else if !m.get_flag("interactive") {
+        process.stdin(std::process::Stdio::null());
+    }
+    for (option, name) in [("--env", "env"), ("--cwd", "workdir"), ("--user", "user")] {
+        for value in m.get_many::<String>(name).unwrap_or_default() {
+            process.arg(option).arg(value);
+        }
+    }
+    process.arg(&found.record.id);
+    process.args(m.get_many::<String>("command").unwrap_or_default());
+    Err(process.exec()).with_context(|| format!("execve({})", hull.display()))
+}
+
+/// `stop`.
+pub fn stop(m: &ArgMatches) -> Result<ExitCode> {
+    let found = find(m)?;
+    let seconds = m.get_one::<u64>("time").copied().unwrap_or_default();
+    let signal = runtime::kill::signal_number(&found.record.stop_signal)?;
+    if found.record.detached && found.is_running()? {
+        found.supervisor()?.stop(Stop {
+            id: found.record.id.clone(),
+            signal,
+            grace_millis: seconds.saturating_mul(1000),
+            by: "hullctl container stop".to_owned(),
+        })?;
+    } else if let Some(container) = found.container()? {
+        stop_without(&found, &container, signal, Duration::from_secs(seconds))?;
+    }
+    println!("{}", found.record.id);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stops a container that somebody attends in the foreground.
+fn stop_without(found: &Found, container: &Container, signal: i32, grace: Duration) -> Result<()> {
+    const SIGKILL: i32 = 9;
+    for (signal, patience) in [(signal, grace), (SIGKILL, Duration::from_secs(10))] {
+        match runtime::kill::kill(container, signal, false) {
+            Err(runtime::Error::NotRunning) => return Ok(()),
+            other => other?,
+        }
+        let end = std::time::Instant::now() + patience;
+        while std::time::Instant::now() < end {
+            if !found.is_running()? {
+                return Ok(());
+            }
+            std::thread::sleep(TICK);
+        }
+    }
+    bail!(
+        "stop {}: it lives on after SIGKILL: see `hullctl why`",
+        found.record.id
+    )
+}
+
+/// `wait`.
+pub fn wait(m: &ArgMatches) -> Result<ExitCode> {
+    let found = find(m)?;
+    while found.is_running()? {
+        std::thread::sleep(TICK);
+    }
+    // Whoever attends it writes that down a moment later.
+    let mut code = None;
+    for _ in 0..40 {
+        code = Found {
+            record: found.place.read()?,
+            place: found.place.clone(),
+            store: found.store.clone(),
+        }
+        .exit();
+        if code.is_some() {
+            break;
+        }
+        std::thread::sleep(TICK);
+    }
+    if m.get_flag("rm") {
+        found.remove()?;
+    }
+    match code {
+        Some(code) => println!("{code}"),
+        None => bail!(
+            "wait {}: its exit code was not written down",
+            found.record.id
+        ),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `rm`.
+pub fn rm(m: &ArgMatches) -> Result<ExitCode> {
+    let found = find(m)?;
+    if found.is_running()? && !m.get_flag("force") {
+        bail!(
+            "rm {}: it runs; stop it first, or use --force",
+            found.record.id
+        );
+    }
+    found.remove()?;
+    println!("{}", found.record.id);
+    Ok(ExitCode::SUCCESS)
+}
