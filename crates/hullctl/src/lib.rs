@@ -3,10 +3,10 @@
 //! The library is only there for the build's own tools (man pages and completions come from
 //! [`command`]); the program is `main.rs`.
 
+mod container;
 mod image;
 mod ns;
 mod proc;
-mod container;
 mod run;
 mod table;
 pub mod template;
@@ -53,5 +53,13 @@ fn dispatch(matches: &clap::ArgMatches) -> Result<ExitCode> {
         Some(("container", m)) => container::run(m),
         // clap has refused everything else: subcommand_required.
         _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_definitions_hold_together() {
+        super::command().debug_assert();
     }
 }

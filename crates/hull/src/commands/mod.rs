@@ -11,6 +11,7 @@ pub mod delete;
 pub mod events;
 pub mod exec;
 pub mod features;
+pub mod init;
 pub mod kill;
 pub mod list;
 pub mod pause;
@@ -90,6 +91,7 @@ entries! {
     events 1,
     exec 255,
     features 1,
+    init 127,
     kill 1,
     list 1,
     pause 1,

@@ -7,13 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use comfy_table::Table;
 use runtime::root::StateRoot;
 use runtime::{Container, ContainerId, Status};
 use supervise::Client;
 use supervise::protocol::{Phase, Stop};
 
-use crate::run::plain_table;
+use crate::table::Table;
 
 use super::record::{Place, Record, supervisor_dir};
 
@@ -160,7 +159,7 @@ pub struct Found {
 }
 
 fn store(m: &ArgMatches) -> PathBuf {
-    crate::run::store_root(m.get_one::<PathBuf>("store"))
+    crate::image::store_root(m.get_one::<PathBuf>("store").cloned())
 }
 
 /// The container that `m` names.
@@ -288,7 +287,7 @@ pub fn ps(m: &ArgMatches) -> Result<ExitCode> {
             serde_json::to_string_pretty(&all).context("write JSON")?
         );
     } else {
-        println!("{}", table(&rows));
+        print!("{}", table(&rows));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -299,9 +298,8 @@ fn json(status: &str, record: &Record) -> serde_json::Value {
     value
 }
 
-fn table(rows: &[(String, Record)]) -> Table {
-    let mut table = plain_table();
-    table.set_header([
+fn table(rows: &[(String, Record)]) -> String {
+    let mut table = Table::new([
         "CONTAINER",
         "IMAGE",
         "COMMAND",
@@ -311,18 +309,17 @@ fn table(rows: &[(String, Record)]) -> Table {
         "PORTS",
     ]);
     for (status, r) in rows {
-        let command: String = r.command.join(" ").chars().take(30).collect();
-        table.add_row([
-            r.id.as_str(),
-            &r.image,
-            &command,
-            &r.created,
-            status,
-            r.ip.as_deref().unwrap_or(""),
-            &r.ports.join(", "),
+        table.row([
+            r.id.clone(),
+            r.image.clone(),
+            r.command.join(" ").chars().take(30).collect(),
+            r.created.clone(),
+            status.clone(),
+            r.ip.clone().unwrap_or_default(),
+            r.ports.join(", "),
         ]);
     }
-    table
+    table.columns()
 }
 
 /// `inspect`.

@@ -9,6 +9,9 @@ mod progress;
 mod pull;
 mod registry;
 
+pub use options::store_root;
+pub use pull::fetch;
+
 use std::process::ExitCode;
 
 use anyhow::Result;

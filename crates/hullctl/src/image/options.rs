@@ -179,7 +179,7 @@ pub fn with_store(command: Command) -> Command {
     command.arg(path(
         "root",
         "DIR",
-        "Where the images are (default: /var/lib/hull)",
+        "Where the images are [default: $HULL_STORE, or /var/lib/hull]",
     ))
 }
 
@@ -287,9 +287,11 @@ pub fn policy(m: &ArgMatches) -> Result<Policy> {
     })
 }
 
-/// Where the store is: `/var/lib/hull`, for a user who is not root below their home.
+/// Where the store is: what HULL_STORE says, else `/var/lib/hull`, for a user who is not root
+/// below their home.
 pub fn store_root(given: Option<PathBuf>) -> PathBuf {
-    if let Some(root) = given {
+    let named = || std::env::var_os("HULL_STORE").map(PathBuf::from);
+    if let Some(root) = given.or_else(named) {
         return root;
     }
     let share = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);

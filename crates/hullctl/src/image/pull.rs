@@ -3,9 +3,10 @@
 use anyhow::Result;
 use clap::{ArgMatches, Command, value_parser};
 use image::Reference;
-use image::config::Scope;
+use image::config::{Policy, Scope};
 use image::pull;
-use image::store::{ImageRecord, PARALLEL, PullOptions};
+use image::registry::Access;
+use image::store::{ImageRecord, PARALLEL, PullOptions, Store};
 use image::transport::TransportRef;
 use serde_json::json;
 
@@ -101,7 +102,38 @@ pub fn run(m: &ArgMatches) -> Result<()> {
     print(m, &record)
 }
 
-fn first(access: &image::registry::Access, short: &str) -> Result<Reference> {
+/// Fetches an image for a command that needs it: by this machine's configuration.
+pub fn fetch(store: &Store, word: &str) -> Result<ImageRecord> {
+    let (access, rules) = (Access::system()?, Policy::system()?);
+    let show = Show::new(false);
+    let progress = |event: image::store::Event<'_>| show.event(&event);
+    let options = PullOptions {
+        progress: Some(&progress),
+        ..PullOptions::default()
+    };
+    match TransportRef::parse(word)? {
+        TransportRef::Store(short) => {
+            Ok(pull::pull_named(store, &access, &rules, &short, &options)?)
+        }
+        from => {
+            let reference = match &from {
+                TransportRef::Registry(reference) => reference.clone(),
+                other => own_name(other)?,
+            };
+            let scope = Scope::of(&from);
+            let source = from.source(&access)?;
+            Ok(pull::pull(
+                store,
+                source.as_ref(),
+                (&rules, &scope),
+                &reference,
+                &options,
+            )?)
+        }
+    }
+}
+
+fn first(access: &Access, short: &str) -> Result<Reference> {
     let candidates = access.registries().candidates(short)?;
     let first = candidates.into_iter().next();
     first.ok_or_else(|| anyhow::anyhow!("pull: {short}: no registry to ask"))

@@ -149,7 +149,7 @@ pub fn parse(m: &ArgMatches) -> Result<RunArgs> {
     let args = RunArgs {
         id: text(m, "name").unwrap_or_else(|| made_up_id(&target)),
         root: m.get_one::<PathBuf>("root").cloned(),
-        store: store_root(m.get_one::<PathBuf>("store")),
+        store: crate::image::store_root(m.get_one::<PathBuf>("store").cloned()),
         explain: m.get_flag("explain"),
         detach: m.get_flag("detach"),
         remove,
@@ -327,15 +327,6 @@ fn security(m: &ArgMatches, target: &Target) -> Result<Security> {
         }
     }
     Ok(security)
-}
-
-/// Where images and containers are kept.
-pub fn store_root(given: Option<&PathBuf>) -> PathBuf {
-    let named = || std::env::var_os("HULL_STORE").map(PathBuf::from);
-    given
-        .cloned()
-        .or_else(named)
-        .unwrap_or_else(|| image::store::DEFAULT_ROOT.into())
 }
 
 fn text(m: &ArgMatches, name: &str) -> Option<String> {

@@ -26,6 +26,14 @@ pub fn command() -> Command {
     Command::new("run")
         .about("Run a container without a daemon: an image, this machine's own root, a bundle")
         .after_help(EXAMPLES)
+        // `-h` is the host name, as podman's users have it.
+        .disable_help_flag(true)
+        .arg(
+            Arg::new("help")
+                .long("help")
+                .action(ArgAction::Help)
+                .help("Print help"),
+        )
         .arg(
             Arg::new("target")
                 .required(true)

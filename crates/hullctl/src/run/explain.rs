@@ -150,8 +150,7 @@ fn micros(ns: u64) -> String {
 }
 
 /// Columns without lines, wrapped to the terminal's width where there is one.
-/// A table without lines.
-pub fn plain_table() -> Table {
+fn plain_table() -> Table {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)

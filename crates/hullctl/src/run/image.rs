@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, bail};
 use image::bundle::{Users, apply_config};
 use image::document::ImageConfig;
-use image::registry::Access;
-use image::store::{ImageRecord, MountOptions, PullOptions, Store, StoreOptions};
+use image::store::{ImageRecord, MountOptions, Store, StoreOptions};
 use rustix::fs::{CWD, Mode, OFlags};
 use spec::oci::{Mount, Spec};
 
@@ -163,20 +162,7 @@ fn find(store: &Store, name: &str, pull: Pull) -> Result<ImageRecord> {
             other => return Ok(other?),
         }
     }
-    let bare = name.strip_prefix("docker://").unwrap_or(name);
-    let access = Access::system()?;
-    let mut errors = Vec::new();
-    for reference in access.registries().candidates(bare)? {
-        eprintln!("hullctl: pulling {reference}");
-        let pulled = access
-            .source(&reference)
-            .and_then(|source| store.pull(&source, &reference, &PullOptions::default()));
-        match pulled {
-            Ok(image) => return Ok(image),
-            Err(e) => errors.push(e.to_string()),
-        }
-    }
-    bail!("pull {name}: {}", errors.join("; "))
+    crate::image::fetch(store, name)
 }
 
 /// Program, environment, user, working directory: the image's, where the command line does not

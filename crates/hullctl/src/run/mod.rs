@@ -22,12 +22,11 @@ use runtime::create::{Request, Start};
 use runtime::root::StateRoot;
 use sys::trace::Recorder;
 
-pub use args::{RunArgs, parse, store_root};
+pub use args::{RunArgs, parse};
 use args::{Settings, Target};
 use bundle::Bundle;
 pub use define::command;
 pub use detached::hull_program;
-pub use explain::plain_table;
 use image::Prepared;
 pub use image::{clear, state_root};
 
