@@ -6,7 +6,7 @@ use std::process::{Command as Process, ExitCode};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::ArgMatches;
 use runtime::root::StateRoot;
 use runtime::{Container, ContainerId, Status};
 use supervise::Client;
@@ -16,139 +16,7 @@ use crate::table::Table;
 
 use super::record::{Place, Record, supervisor_dir};
 
-/// How long a program may take to end after it was asked to, seconds (podman's default).
-const GRACE: &str = "10";
 const TICK: Duration = Duration::from_millis(50);
-
-/// The definition.
-pub fn command() -> Command {
-    let id = || {
-        Arg::new("id")
-            .value_name("ID")
-            .required(true)
-            .help("The container")
-    };
-    let flag = |name: &'static str, short: char, help: &'static str| {
-        Arg::new(name)
-            .long(name)
-            .short(short)
-            .action(ArgAction::SetTrue)
-            .help(help)
-    };
-    Command::new("container")
-        .about("Containers that `hullctl run IMAGE` made, without a daemon")
-        .subcommand_required(true)
-        .arg(
-            Arg::new("store")
-                .long("store")
-                .global(true)
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("Where they are kept [default: $HULL_STORE, or /var/lib/hull]"),
-        )
-        .subcommand(
-            Command::new("ps")
-                .alias("ls")
-                .about("List them")
-                .arg(flag("all", 'a', "Those that have ended, too"))
-                .arg(flag("quiet", 'q', "Ids only"))
-                .arg(
-                    Arg::new("format")
-                        .long("format")
-                        .value_parser(["table", "json"])
-                        .default_value("table")
-                        .help("Shape of the list"),
-                ),
-        )
-        .subcommand(
-            Command::new("inspect")
-                .about("Print what is kept of one, as JSON")
-                .arg(id()),
-        )
-        .subcommand(
-            Command::new("logs")
-                .about("Print what one in the background has written")
-                .arg(flag("follow", 'f', "Go on until it ends"))
-                .arg(flag("timestamps", 't', "When each line was written"))
-                .arg(
-                    Arg::new("tail")
-                        .long("tail")
-                        .value_name("N")
-                        .value_parser(value_parser!(usize))
-                        .help("The last N lines only"),
-                )
-                .arg(id()),
-        )
-        .subcommand(
-            Command::new("exec")
-                .about("Run a command in one that runs")
-                .arg(flag("tty", 't', "Give it a pseudo-terminal"))
-                .arg(flag("interactive", 'i', "Keep standard input open"))
-                .arg(
-                    Arg::new("env")
-                        .long("env")
-                        .short('e')
-                        .value_name("NAME=VALUE")
-                        .action(ArgAction::Append)
-                        .help("Set in the environment"),
-                )
-                .arg(
-                    Arg::new("workdir")
-                        .long("workdir")
-                        .short('w')
-                        .value_name("DIR")
-                        .help("Working directory"),
-                )
-                .arg(
-                    Arg::new("user")
-                        .long("user")
-                        .short('u')
-                        .value_name("UID[:GID]")
-                        .help("User and group"),
-                )
-                .arg(id())
-                .arg(
-                    Arg::new("command")
-                        .value_name("CMD")
-                        .num_args(1..)
-                        .required(true)
-                        .trailing_var_arg(true)
-                        .allow_hyphen_values(true)
-                        .help("The command"),
-                ),
-        )
-        .subcommand(
-            Command::new("stop")
-                .about("Ask one to end, and kill it if it does not")
-                .arg(
-                    Arg::new("time")
-                        .long("time")
-                        .short('t')
-                        .value_name("SECONDS")
-                        .value_parser(value_parser!(u64))
-                        .default_value(GRACE)
-                        .help("How long to wait before that"),
-                )
-                .arg(id()),
-        )
-        .subcommand(
-            Command::new("wait")
-                .about("Wait until one has ended, and print its exit code")
-                .arg(
-                    Arg::new("rm")
-                        .long("rm")
-                        .action(ArgAction::SetTrue)
-                        .help("Then remove it"),
-                )
-                .arg(id()),
-        )
-        .subcommand(
-            Command::new("rm")
-                .about("Remove one that has ended")
-                .arg(flag("force", 'f', "Kill it first"))
-                .arg(id()),
-        )
-}
 
 /// A container and where it is.
 #[derive(Debug)]

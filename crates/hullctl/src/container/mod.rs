@@ -1,6 +1,7 @@
 //! `hullctl container`: containers that `hullctl run` made from images, without a daemon.
 
 mod commands;
+mod define;
 mod logs;
 pub mod record;
 
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::ArgMatches;
 
-pub use commands::command;
+pub use define::command;
 
 /// Runs the command that `m` names.
 pub fn run(m: &ArgMatches) -> Result<ExitCode> {
