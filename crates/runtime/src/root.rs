@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use sys::{Context, Errno};
 
 use crate::record::Record;
@@ -224,6 +224,10 @@ impl StateRoot {
         let mut names = Vec::new();
         for entry in Dir::read_from(&self.dir).context("getdents64", args)? {
             let entry = entry.context("getdents64", args)?;
+            // hulld's socket lies here, too.
+            if entry.file_type() == FileType::Socket {
+                continue;
+            }
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
         names.retain(|name| name != "." && name != "..");

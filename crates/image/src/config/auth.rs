@@ -55,6 +55,22 @@ impl Credentials {
             password: password.to_owned(),
         }
     }
+
+    /// Reads `USER:PASSWORD` in base64, as credential files and the CRI have it.
+    ///
+    /// # Errors
+    /// It is something else.
+    pub fn from_base64(text: &str) -> std::result::Result<Self, &'static str> {
+        let bytes = STANDARD
+            .decode(text.trim())
+            .map_err(|_| "`auth` is not base64")?;
+        let text = String::from_utf8(bytes).map_err(|_| "`auth` is not text")?;
+        let (user, password) = text.split_once(':').ok_or("`auth` is not USER:PASSWORD")?;
+        Ok(Self::Basic {
+            user: user.to_owned(),
+            password: password.trim_end_matches('\0').to_owned(),
+        })
+    }
 }
 
 /// The files that are searched for credentials, and the one that a login writes to.
@@ -202,15 +218,7 @@ impl Entry {
         if self.auth.is_empty() {
             return Ok(None);
         }
-        let bytes = STANDARD
-            .decode(self.auth.trim())
-            .map_err(|_| "`auth` is not base64")?;
-        let text = String::from_utf8(bytes).map_err(|_| "`auth` is not text")?;
-        let (user, password) = text.split_once(':').ok_or("`auth` is not USER:PASSWORD")?;
-        Ok(Some(Credentials::Basic {
-            user: user.to_owned(),
-            password: password.trim_end_matches('\0').to_owned(),
-        }))
+        Credentials::from_base64(&self.auth).map(Some)
     }
 }
 

@@ -1,0 +1,83 @@
+//! Root file systems from the store of images. All calls may block.
+
+use std::path::PathBuf;
+
+use image::Digest;
+use image::document::RunConfig;
+use image::store::{MountOptions, Store};
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::oci::IdMaps;
+
+/// An image that is here.
+#[derive(Clone, Debug)]
+pub(crate) struct Image {
+    pub(crate) id: Digest,
+    /// By digest, where it came by one; else its id.
+    pub(crate) reference: String,
+    pub(crate) config: RunConfig,
+}
+
+fn translate(error: &image::Error) -> Error {
+    let kind = match error {
+        image::Error::Missing { .. } => Kind::NotFound,
+        image::Error::Busy { .. } => Kind::State,
+        image::Error::Digest { .. } | image::Error::Reference { .. } => Kind::Invalid,
+        _ => Kind::Failed,
+    };
+    Error::new(kind, error.to_string())
+}
+
+/// Finds an image by reference, digest or id.
+pub(crate) fn find(store: &Store, name: &str) -> Result<Image> {
+    let record = store.find(name).map_err(|e| translate(&e))?;
+    let details = store.inspect(&record.id).map_err(|e| translate(&e))?;
+    let reference = record
+        .digests
+        .first()
+        .cloned()
+        .unwrap_or_else(|| record.id.to_string());
+    Ok(Image {
+        id: record.id,
+        reference,
+        config: details.config.config.unwrap_or_default(),
+    })
+}
+
+/// A writable root file system for a container; with `maps`, its files appear owned by them.
+pub(crate) fn mount(
+    store: &Store,
+    image: &Digest,
+    id: &str,
+    maps: Option<&IdMaps>,
+) -> Result<PathBuf> {
+    let options = MountOptions {
+        volatile: true,
+        ..MountOptions::default()
+    };
+    let root = store
+        .mount(image, id, &options)
+        .map_err(|e| translate(&e))?;
+    debug_assert!(maps.is_none() || root.upper.is_some());
+    Ok(root.path)
+}
+
+/// An image to look at only, under a key.
+pub(crate) fn mount_read_only(store: &Store, name: &str, key: &str) -> Result<PathBuf> {
+    let image = store.find(name).map_err(|e| translate(&e))?;
+    let options = MountOptions {
+        read_only: true,
+        ..MountOptions::default()
+    };
+    Ok(store
+        .mount(&image.id, key, &options)
+        .map_err(|e| translate(&e))?
+        .path)
+}
+
+/// Undoes either, with all that was written.
+pub(crate) fn unmount(store: &Store, key: &str) -> Result<()> {
+    store
+        .remove_rootfs(key)
+        .doing(|| format!("root file system {key}"))
+}

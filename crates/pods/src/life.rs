@@ -1,0 +1,259 @@
+//! StartContainer, StopContainer, RemoveContainer, and what an end means.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use supervise::protocol::{Exit, Kind as Why, Oom, Stop};
+
+use crate::clock;
+use crate::container::{Container, Phase};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{What, now};
+use crate::operation::{Operation, lock};
+use crate::record::Ended;
+use crate::supervisor::{blocking, translate};
+use crate::take_down::done;
+
+/// How long the news of an end may take after the end itself.
+const NEWS: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// It is not just created, or its program cannot be run; the latter ends it.
+    pub async fn start_container(&self, id: &str) -> Result<()> {
+        let container = self.container(id)?;
+        let (subject, key) = (container.name(), format!("start/{}", container.id));
+        let engine = self.clone();
+        let start = |operation: Arc<Operation>| async move {
+            done(engine.start_now(&operation, &container).await)
+        };
+        self.operations()
+            .run("StartContainer", &subject, key, start)
+            .await
+            .map(drop)
+    }
+
+    async fn start_now(&self, operation: &Operation, container: &Arc<Container>) -> Result<()> {
+        match container.phase() {
+            Phase::Created => {}
+            // A retry whose first try has got through.
+            Phase::Running => return Ok(()),
+            other => {
+                let text = format!("container {}: is {other:?}, not Created", container.id);
+                return Err(Error::new(Kind::State, text));
+            }
+        }
+        operation.stage("program");
+        let mut client = container.pod.connect(self).await?;
+        let id = container.id.clone();
+        let started = blocking(move || match client.start(&id) {
+            Ok(()) => Ok(None),
+            Err(e) if matches!(e.kind(), Why::Program | Why::Invalid | Why::Failed) => {
+                Ok(Some(translate(&e)))
+            }
+            Err(e) => Err(translate(&e)),
+        });
+        if let Some(error) = started.await? {
+            self.start_failed(container, &error).await?;
+            return Err(error);
+        }
+        operation.stage("commit");
+        self.note_started(container).await
+    }
+
+    /// Notes that a container runs, once. Its end may have been told of before.
+    pub(crate) async fn note_started(&self, container: &Arc<Container>) -> Result<()> {
+        let news = container.phase.send_if_modified(|phase| {
+            let news = *phase == Phase::Created;
+            if news {
+                *phase = Phase::Running;
+                lock(&container.record).started = now();
+            }
+            news
+        });
+        if news {
+            self.event(What::Started, &container.pod.id, &container.id);
+            self.save_container(container).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_failed(&self, container: &Arc<Container>, error: &Error) -> Result<()> {
+        let ended = Ended {
+            code: 128,
+            reason: "StartError".to_owned(),
+            message: error.to_string(),
+            at: now(),
+        };
+        self.note_ended(container, ended, None).await
+    }
+
+    /// Asks a container to end, and kills it after `timeout` seconds. One that has ended, or that
+    /// nobody knows, is no error. A call with less time shortens that of the calls before.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
+        let container = match self.container(id) {
+            Ok(container) => container,
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let engine = self.clone();
+        let timeout = u64::try_from(timeout).unwrap_or(0);
+        // Calls that differ in time are operations of their own: the supervisor takes the shorter.
+        let (subject, key) = (container.name(), format!("stop/{}/{timeout}", container.id));
+        let stop = |operation: Arc<Operation>| async move {
+            operation.stage("end");
+            done(engine.stop_now(&container, timeout, "StopContainer").await)
+        };
+        self.operations()
+            .run("StopContainer", &subject, key, stop)
+            .await
+            .map(drop)
+    }
+
+    pub(crate) async fn stop_now(
+        &self,
+        container: &Arc<Container>,
+        timeout: u64,
+        by: &str,
+    ) -> Result<()> {
+        if !matches!(container.phase(), Phase::Running | Phase::Created) {
+            return Ok(());
+        }
+        let stop = Stop {
+            id: container.id.clone(),
+            signal: if timeout == 0 {
+                9
+            } else {
+                lock(&container.record).stop_signal
+            },
+            grace_millis: timeout.saturating_mul(1000),
+            by: by.to_owned(),
+        };
+        match container
+            .pod
+            .call(self, move |client| client.stop(stop))
+            .await
+        {
+            Ok(()) => {}
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::State) => {}
+            Err(e) => return Err(e),
+        }
+        let mut phase = container.phase.subscribe();
+        let ended =
+            phase.wait_for(|p| matches!(p, Phase::Exited | Phase::Unknown | Phase::Removed));
+        if tokio::time::timeout(NEWS, ended).await.is_err() {
+            return Err(Error::new(
+                Kind::Deadline,
+                format!(
+                    "container {}: ended, but its supervisor does not say how",
+                    container.id
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Removes a container, and kills it before if it runs. An unknown one is no error.
+    ///
+    /// # Errors
+    /// What could not be removed; the container stays, for another try.
+    pub async fn remove_container(&self, id: &str) -> Result<()> {
+        let container = match self.container(id) {
+            Ok(container) => container,
+            Err(e) if e.kind() == Kind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let (subject, key) = (container.name(), format!("remove/{}", container.id));
+        let engine = self.clone();
+        let remove = |operation: Arc<Operation>| async move {
+            done(engine.remove_now(&operation, &container).await)
+        };
+        self.operations()
+            .run("RemoveContainer", &subject, key, remove)
+            .await
+            .map(drop)
+    }
+
+    async fn remove_now(&self, operation: &Operation, container: &Arc<Container>) -> Result<()> {
+        operation.stage("end");
+        if container.phase() == Phase::Running {
+            self.stop_now(container, 0, "RemoveContainer").await?;
+        }
+        operation.stage("remove");
+        self.unmake(container).await?;
+        container.phase.send_replace(Phase::Removed);
+        self.event(What::Deleted, &container.pod.id, &container.id);
+        self.forget(&container.id);
+        Ok(())
+    }
+
+    /// What a supervisor tells of an end.
+    pub(crate) async fn container_exited(
+        &self,
+        container: &Arc<Container>,
+        exit: Exit,
+    ) -> Result<()> {
+        let started = clock::parse(&exit.started);
+        self.note_ended(container, ended(&exit), started).await
+    }
+
+    async fn note_ended(
+        &self,
+        container: &Arc<Container>,
+        ended: Ended,
+        started: Option<i64>,
+    ) -> Result<()> {
+        let mut never_told = false;
+        let news = container.phase.send_if_modified(|phase| {
+            let news = !matches!(phase, Phase::Exited | Phase::Removed);
+            if news {
+                let mut record = lock(&container.record);
+                never_told = record.started == 0 && started.is_some();
+                if never_told {
+                    record.started = started.unwrap_or_default();
+                }
+                record.ended = Some(ended);
+                record.pid = 0;
+                *phase = Phase::Exited;
+            }
+            news
+        });
+        if news {
+            if never_told {
+                self.event(What::Started, &container.pod.id, &container.id);
+            }
+            self.event(What::Stopped, &container.pod.id, &container.id);
+            self.save_container(container).await?;
+        }
+        Ok(())
+    }
+}
+
+/// An exit in the CRI's words.
+pub(crate) fn ended(exit: &Exit) -> Ended {
+    let mut notes: Vec<String> = Vec::new();
+    let reason = match (exit.ended.code, exit.oom, exit.reason.as_str()) {
+        (_, Oom::Container, _) => "OOMKilled",
+        (None, ..) => "ContainerStatusUnknown",
+        (_, _, "StartError") => "StartError",
+        (Some(0), ..) => "Completed",
+        (Some(_), ..) => "Error",
+    };
+    if exit.oom == Oom::Others {
+        notes.push("other processes of it were killed for lack of memory before".to_owned());
+    }
+    notes.extend(exit.ended.note.clone());
+    notes.extend(exit.killed_by.clone());
+    Ended {
+        code: exit.ended.code.unwrap_or(255),
+        reason: reason.to_owned(),
+        message: notes.join("; "),
+        at: clock::parse(&exit.finished).unwrap_or_else(now),
+    }
+}

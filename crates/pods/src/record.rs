@@ -1,0 +1,386 @@
+//! What is written down about pods and containers.
+//!
+//! Twice, for two accidents. Each record is a small file below the run directory, written before
+//! an operation returns: it outlives the daemon at the price of a rename in memory. A thread
+//! copies changes to the database below the state directory, many in one transaction: that
+//! outlives the machine. After a restart the files are the truth; what only the database has is
+//! of an earlier boot, and ended with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use cri_api::v1::{ContainerConfig, PodSandboxConfig};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Error, Result};
+use crate::oci::PodNamespaces;
+
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct PodRecord {
+    /// The boot it was made in.
+    pub boot: String,
+    /// Its id.
+    pub id: String,
+    /// Nanoseconds since 1970.
+    pub created: i64,
+    /// The runtime handler asked for.
+    pub handler: String,
+    /// How it shares namespaces.
+    pub namespaces: PodNamespaces,
+    /// Where its control groups go.
+    pub cgroup_parent: String,
+    /// The parent is ours to remove.
+    pub own_parent: bool,
+    /// `/pause`; 0 once ended.
+    pub pid: i32,
+    /// It was made to its end.
+    pub made: bool,
+    /// It is ready.
+    pub ready: bool,
+    /// Its addresses.
+    pub ips: Vec<String>,
+    /// Its network is up.
+    pub network: bool,
+    /// What was asked for.
+    #[serde(with = "message")]
+    pub config: PodSandboxConfig,
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Ended {
+    /// Exit code, 128 and the signal's number.
+    pub code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, `StartError`, `ContainerStatusUnknown`.
+    pub reason: String,
+    /// One sentence, where there is more to say.
+    pub message: String,
+    /// Nanoseconds since 1970.
+    pub at: i64,
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct ContainerRecord {
+    /// The boot it was made in.
+    pub boot: String,
+    /// Its id.
+    pub id: String,
+    /// Its pod.
+    pub pod: String,
+    /// Nanoseconds since 1970.
+    pub created: i64,
+    /// It was made to its end.
+    pub made: bool,
+    /// Nanoseconds since 1970; 0 if it never was.
+    pub started: i64,
+    /// How it ended.
+    pub ended: Option<Ended>,
+    /// Its first process.
+    pub pid: i32,
+    /// The image's id.
+    pub image_id: String,
+    /// The image by digest.
+    pub image_ref: String,
+    /// The signal that asks it to end.
+    pub stop_signal: i32,
+    /// As whom it runs.
+    pub uid: u32,
+    /// As whom it runs.
+    pub gid: u32,
+    /// As whom it runs.
+    pub groups: Vec<u32>,
+    /// `linux.cgroupsPath`.
+    pub cgroups_path: String,
+    /// Images that are mounted as volumes, by the key of their mount.
+    pub volumes: Vec<String>,
+    /// The log's absolute path; empty for none.
+    pub log_path: String,
+    /// What was asked for.
+    #[serde(with = "message")]
+    pub config: ContainerConfig,
+}
+
+/// Either of them.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Record {
+    /// A pod.
+    Pod(PodRecord),
+    /// A container.
+    Container(ContainerRecord),
+}
+
+impl Record {
+    fn id(&self) -> &str {
+        match self {
+            Self::Pod(p) => &p.id,
+            Self::Container(c) => &c.id,
+        }
+    }
+
+    fn boot(&self) -> &str {
+        match self {
+            Self::Pod(p) => &p.boot,
+            Self::Container(c) => &c.boot,
+        }
+    }
+}
+
+/// A message of the CRI in its own encoding, as hexadecimal text.
+mod message {
+    use prost::Message;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<M: Message, S: Serializer>(m: &M, s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&super::hex(&m.encode_to_vec()))
+    }
+
+    pub(super) fn deserialize<'de, M: Message + Default, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<M, D::Error> {
+        let text = String::deserialize(d)?;
+        let bytes = super::unhex(&text).ok_or_else(|| D::Error::custom("not hexadecimal"))?;
+        M::decode(bytes.as_slice()).map_err(D::Error::custom)
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |n: u8| char::from(DIGITS[usize::from(n)]);
+    bytes
+        .iter()
+        .flat_map(|b| [digit(b >> 4), digit(b & 15)])
+        .collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let nibble = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| Some(nibble(pair[0])? << 4 | nibble(*pair.get(1)?)?))
+        .collect()
+}
+
+enum Change {
+    Put(String, Vec<u8>),
+    Remove(String),
+}
+
+/// All records.
+#[derive(Debug)]
+pub struct Records {
+    dir: PathBuf,
+    boot: String,
+    changes: Option<Sender<Change>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl Records {
+    /// Opens both places and reads what they have: of this boot, and of earlier ones.
+    ///
+    /// # Errors
+    /// A place cannot be read; another daemon has the database.
+    pub fn open(run: &Path, state: &Path, boot: &str) -> Result<(Self, Vec<Record>)> {
+        let dir = run.join("records");
+        fs::create_dir_all(&dir).doing(|| format!("mkdir({})", dir.display()))?;
+        let path = state.join("pods.redb");
+        let database = Database::create(&path).doing(|| {
+            format!(
+                "open({}), which one hulld at a time can have",
+                path.display()
+            )
+        })?;
+        let mut all = of_database(&database, boot)?;
+        all.extend(of_files(&dir)?);
+        let (changes, receiver) = channel();
+        let writer = std::thread::Builder::new()
+            .name("records".to_owned())
+            .spawn(move || write_all(&database, &receiver))
+            .doing(|| "spawn(records)".to_owned())?;
+        let records = Self {
+            dir,
+            boot: boot.to_owned(),
+            changes: Some(changes),
+            writer: Some(writer),
+        };
+        Ok((records, all.into_values().collect()))
+    }
+
+    /// Writes one down. It is safe from the daemon's end when this returns.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn put(&self, record: &Record) -> Result<()> {
+        let bytes = serde_json::to_vec(record).doing(|| format!("record {}", record.id()))?;
+        if record.boot() == self.boot {
+            let path = self.dir.join(record.id());
+            let new = self.dir.join(format!(".{}", record.id()));
+            let what = || format!("write({})", path.display());
+            fs::write(&new, &bytes).doing(what)?;
+            fs::rename(&new, &path).doing(what)?;
+        }
+        self.change(Change::Put(record.id().to_owned(), bytes));
+        Ok(())
+    }
+
+    /// Forgets one.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        let path = self.dir.join(id);
+        self.change(Change::Remove(id.to_owned()));
+        match fs::remove_file(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::failed(format!("unlink({})", path.display()), e))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&self, change: Change) {
+        // The writer ends only with us.
+        if let Some(changes) = &self.changes {
+            let _ = changes.send(change);
+        }
+    }
+}
+
+impl Drop for Records {
+    fn drop(&mut self) {
+        drop(self.changes.take());
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Those of earlier boots; what is of this one and has no file was removed.
+fn of_database(database: &Database, boot: &str) -> Result<BTreeMap<String, Record>> {
+    let what = || "read(pods.redb)".to_owned();
+    let transaction = database.begin_read().doing(what)?;
+    let table = match transaction.open_table(RECORDS) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(BTreeMap::new()),
+        Err(e) => return Err(Error::failed(what(), e)),
+    };
+    let mut all = BTreeMap::new();
+    for entry in table.iter().doing(what)? {
+        let (id, bytes) = entry.doing(what)?;
+        let record: Record = serde_json::from_slice(bytes.value()).doing(what)?;
+        if record.boot() != boot {
+            all.insert(id.value().to_owned(), record);
+        }
+    }
+    Ok(all)
+}
+
+fn of_files(dir: &Path) -> Result<BTreeMap<String, Record>> {
+    let what = || format!("readdir({})", dir.display());
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(dir).doing(what)? {
+        let path = entry.doing(what)?.path();
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if name.starts_with('.') {
+            continue;
+        }
+        let what = || format!("read({})", path.display());
+        let record = serde_json::from_slice(&fs::read(&path).doing(what)?).doing(what)?;
+        all.insert(name, record);
+    }
+    Ok(all)
+}
+
+/// Takes changes until there is nobody to send any, all that wait in one transaction.
+fn write_all(database: &Database, changes: &Receiver<Change>) {
+    while let Ok(first) = changes.recv() {
+        let batch = std::iter::once(first).chain(changes.try_iter());
+        if let Err(error) = write(database, batch) {
+            tracing::error!(%error, "pods.redb not written: records will not outlive the machine");
+        }
+    }
+}
+
+fn write(
+    database: &Database,
+    batch: impl Iterator<Item = Change>,
+) -> std::result::Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(RECORDS)?;
+        for change in batch {
+            match change {
+                Change::Put(id, bytes) => drop(table.insert(id.as_str(), bytes.as_slice())?),
+                Change::Remove(id) => drop(table.remove(id.as_str())?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(boot: &str, id: &str) -> Record {
+        let config = PodSandboxConfig {
+            hostname: "h".to_owned(),
+            ..PodSandboxConfig::default()
+        };
+        Record::Pod(PodRecord {
+            boot: boot.to_owned(),
+            id: id.to_owned(),
+            config,
+            ..PodRecord::default()
+        })
+    }
+
+    #[test]
+    fn files_for_this_boot_the_database_for_earlier_ones() {
+        let dir = std::env::temp_dir().join(format!("hull-records.{}", std::process::id()));
+        let (run, state) = (dir.join("run"), dir.join("state"));
+        fs::create_dir_all(&run).unwrap();
+        fs::create_dir_all(&state).unwrap();
+        let ids = |all: &[Record]| all.iter().map(|r| r.id().to_owned()).collect::<Vec<_>>();
+        let (records, none) = Records::open(&run, &state, "one").unwrap();
+        assert!(none.is_empty());
+        records.put(&pod("one", "a")).unwrap();
+        records.put(&pod("one", "b")).unwrap();
+        records.remove("b").unwrap();
+        drop(records);
+        let (records, same_boot) = Records::open(&run, &state, "one").unwrap();
+        assert_eq!(ids(&same_boot), ["a"]);
+        let Record::Pod(read) = &same_boot[0] else {
+            panic!("a pod was written")
+        };
+        assert_eq!(read.config.hostname, "h");
+        drop(records);
+        // A reboot empties the run directory.
+        fs::remove_dir_all(&run).unwrap();
+        let (records, next_boot) = Records::open(&run, &state, "two").unwrap();
+        assert_eq!(ids(&next_boot), ["a"]);
+        // Without the database the files of this boot still count.
+        records.put(&pod("two", "c")).unwrap();
+        drop(records);
+        fs::remove_file(state.join("pods.redb")).unwrap();
+        let (_, crash) = Records::open(&run, &state, "two").unwrap();
+        assert_eq!(ids(&crash), ["c"]);
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,227 @@
+//! StopPodSandbox and RemovePodSandbox. Both go on after an error and tell all of them.
+
+use std::sync::Arc;
+
+use supervise::protocol::Stop;
+
+use crate::container::{Container, Phase};
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::files;
+use crate::journal::What;
+use crate::operation::{Operation, Outcome, lock};
+use crate::pod::{Pod, PodPhase};
+use crate::supervisor::blocking;
+
+/// Errors of steps that do not wait for each other.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<Error>);
+
+impl Errors {
+    pub(crate) fn note(&mut self, result: Result<()>) {
+        self.0.extend(result.err());
+    }
+
+    pub(crate) fn result(self) -> Result<()> {
+        let Some(first) = self.0.first() else {
+            return Ok(());
+        };
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        Err(Error::new(first.kind(), all.join("; ")))
+    }
+}
+
+impl Engine {
+    /// Ends a pod's containers and its sandbox. An unknown pod is no error.
+    ///
+    /// # Errors
+    /// What could not be ended.
+    pub async fn stop_pod(&self, id: &str) -> Result<()> {
+        let Some(pod) = self.pod_if_any(id)? else {
+            return Ok(());
+        };
+        let engine = self.clone();
+        let (subject, key) = (pod.name(), format!("stop-pod/{}", pod.id));
+        let stop = |operation: Arc<Operation>| async move {
+            done(engine.stop_pod_now(Some(&operation), &pod).await)
+        };
+        self.operations()
+            .run("StopPodSandbox", &subject, key, stop)
+            .await
+            .map(drop)
+    }
+
+    /// Ends a pod, and removes all that there is of it. An unknown pod is no error.
+    ///
+    /// # Errors
+    /// What could not be removed; the pod stays, for another try.
+    pub async fn remove_pod(&self, id: &str) -> Result<()> {
+        let Some(pod) = self.pod_if_any(id)? else {
+            return Ok(());
+        };
+        let engine = self.clone();
+        let (subject, key) = (pod.name(), format!("remove-pod/{}", pod.id));
+        let remove = |operation: Arc<Operation>| async move {
+            done(engine.remove_pod_now(&operation, &pod).await)
+        };
+        self.operations()
+            .run("RemovePodSandbox", &subject, key, remove)
+            .await
+            .map(drop)
+    }
+
+    fn pod_if_any(&self, id: &str) -> Result<Option<Arc<Pod>>> {
+        match self.pod(id) {
+            Ok(pod) => Ok(Some(pod)),
+            Err(e) if e.kind() == Kind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn remove_pod_now(&self, operation: &Operation, pod: &Arc<Pod>) -> Result<()> {
+        let mut errors = Errors::default();
+        errors.note(self.stop_pod_now(Some(operation), pod).await);
+        operation.stage("remove containers");
+        for container in self.containers_of(&pod.id) {
+            errors.note(self.remove_container(&container.id).await);
+        }
+        errors.result()?;
+        operation.stage("remove sandbox");
+        self.take_down(pod).await?;
+        self.event(What::Deleted, &pod.id, &pod.id);
+        self.forget(&pod.id);
+        Ok(())
+    }
+
+    pub(crate) async fn stop_pod_now(
+        &self,
+        operation: Option<&Operation>,
+        pod: &Arc<Pod>,
+    ) -> Result<()> {
+        let stage = |name| operation.into_iter().for_each(|o| o.stage(name));
+        let mut errors = Errors::default();
+        stage("containers");
+        let running: Vec<Arc<Container>> = self
+            .containers_of(&pod.id)
+            .into_iter()
+            .filter(|c| c.phase() == Phase::Running)
+            .collect();
+        let mut stops = Vec::new();
+        for container in running {
+            let engine = self.clone();
+            stops.push(tokio::spawn(async move {
+                engine.stop_now(&container, 0, "the stop of its pod").await
+            }));
+        }
+        for stop in stops {
+            errors.note(stop.await.unwrap_or_else(|e| Err(Error::failed("task", e))));
+        }
+        stage("network");
+        if let Err(error) = self.disconnect_pod(pod).await {
+            // It is undone by and by; a pod that has ended must not wait for that.
+            tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
+        }
+        stage("sandbox");
+        errors.note(self.stop_sandbox(pod).await);
+        errors.result()
+    }
+
+    async fn stop_sandbox(&self, pod: &Arc<Pod>) -> Result<()> {
+        if lock(&pod.record).pid != 0 {
+            let stop = Stop {
+                id: pod.id.clone(),
+                // It has no handler for anything else.
+                signal: 9,
+                grace_millis: 0,
+                by: "StopPodSandbox".to_owned(),
+            };
+            match pod.call(self, move |client| client.stop(stop)).await {
+                Ok(()) => {}
+                Err(e) if matches!(e.kind(), Kind::NotFound | Kind::State) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.sandbox_ended(pod).await
+    }
+
+    /// Notes that a sandbox has ended, once.
+    pub(crate) async fn sandbox_ended(&self, pod: &Arc<Pod>) -> Result<()> {
+        let was = pod.phase.send_if_modified(|phase| {
+            let was = *phase == PodPhase::Ready;
+            if was {
+                *phase = PodPhase::NotReady;
+            }
+            was
+        });
+        {
+            let mut record = lock(&pod.record);
+            record.pid = 0;
+            record.ready = false;
+        }
+        if was {
+            self.event(What::Stopped, &pod.id, &pod.id);
+            self.save_pod(pod).await?;
+        }
+        Ok(())
+    }
+
+    async fn disconnect_pod(&self, pod: &Arc<Pod>) -> Result<()> {
+        let (engine, pod) = (self.clone(), Arc::clone(pod));
+        blocking(move || {
+            let record = pod.record();
+            if !record.network {
+                return Ok(());
+            }
+            let gone = engine.0.network.teardown(&record.id);
+            gone.map_err(|e| Error::new(Kind::Failed, e.to_string()))?;
+            lock(&pod.record).network = false;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Removes all that there is of a pod whose containers are gone.
+    pub(crate) async fn take_down(&self, pod: &Arc<Pod>) -> Result<()> {
+        let mut errors = Errors::default();
+        if let Err(error) = self.disconnect_pod(pod).await {
+            tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
+        }
+        if lock(&pod.supervisor).is_some() || pod.dir.join(supervise::SOCKET).exists() {
+            let id = pod.id.clone();
+            errors.note(pod.call(self, move |client| client.delete(&id, true)).await);
+            errors.note(pod.quit().await);
+        }
+        errors.result()?;
+        pod.phase.send_replace(PodPhase::Removed);
+        lock(&pod.kept).clear();
+        let (engine, pod) = (self.clone(), Arc::clone(pod));
+        blocking(move || {
+            let mut errors = Errors::default();
+            errors.note(files::remove(&pod.dir));
+            let record = pod.record();
+            if record.own_parent {
+                errors.note(remove_parent(&record.cgroup_parent));
+            }
+            errors.result()?;
+            engine.0.records.remove(&pod.id)
+        })
+        .await
+    }
+}
+
+/// Removes a control group that we made for a pod, in every hierarchy.
+fn remove_parent(path: &str) -> Result<()> {
+    let request = cgroup::Request {
+        path: Some(path),
+        ..cgroup::Request::default()
+    };
+    let mut manager = cgroup::Manager::new(&request).map_err(|e| Error::failed("cgroup", e))?;
+    manager
+        .delete()
+        .map_err(|e| Error::failed(format!("cgroup {path}"), e))
+}
+
+/// An operation's end without a value.
+pub(crate) fn done(result: Result<()>) -> Outcome {
+    result.map(|()| String::new()).map_err(|e| (e, None))
+}
