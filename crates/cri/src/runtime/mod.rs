@@ -1,0 +1,55 @@
+//! RuntimeService: a thin layer; what it does is in `pods`.
+
+mod about;
+mod checkpoint;
+mod events;
+mod filter;
+mod service;
+
+pub(crate) use about::now;
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use pods::Engine;
+use streaming::server::Server;
+
+use crate::streams::Pods;
+
+/// RuntimeService.
+#[derive(Clone)]
+pub struct RuntimeApi {
+    pub(crate) engine: Engine,
+    version: String,
+    /// The daemon's configuration as text, for `Status`.
+    describe: Arc<dyn Fn() -> String + Send + Sync>,
+    streams: Server<Pods>,
+    /// What UpdateRuntimeConfig has told.
+    pod_cidr: Arc<Mutex<String>>,
+}
+
+impl fmt::Debug for RuntimeApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuntimeApi")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+impl RuntimeApi {
+    /// The service over an engine.
+    pub fn new(
+        engine: Engine,
+        version: &str,
+        describe: Arc<dyn Fn() -> String + Send + Sync>,
+        streams: Server<Pods>,
+    ) -> Self {
+        Self {
+            engine,
+            version: version.to_owned(),
+            describe,
+            streams,
+            pod_cidr: Arc::default(),
+        }
+    }
+}
