@@ -1,3 +1,5 @@
-//! The program hulld.
+//! hulld, a Kubernetes CRI runtime. All of it is in the library beside this file.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    hulld::main()
+}
