@@ -132,7 +132,12 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
             ends(stopping.clone()),
         ));
     }
-    let api = grpc(Arc::clone(&daemon), server, listener, ends(stopping.clone()));
+    let api = grpc(
+        Arc::clone(&daemon),
+        server,
+        listener,
+        ends(stopping.clone()),
+    );
     let mut api = tokio::spawn(api);
     tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
     notify("READY=1");
