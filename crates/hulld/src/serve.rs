@@ -116,6 +116,34 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
         file,
         log,
     });
+    let sockets = Sockets {
+        api: listener,
+        streams,
+        metrics: listen_metrics,
+    };
+    let ended = attend(&daemon, server, sockets, metrics).await;
+    notify("STOPPING=1");
+    // A new daemon may take its place from now on.
+    let _ = fs::remove_file(&socket);
+    ended?;
+    finish(&daemon, grace).await;
+    Ok(())
+}
+
+/// What is listened on.
+struct Sockets {
+    api: UnixListener,
+    streams: TcpListener,
+    metrics: Option<TcpListener>,
+}
+
+/// Serves on all sockets until a signal.
+async fn attend(
+    daemon: &Arc<Daemon>,
+    server: StreamServer<Pods>,
+    sockets: Sockets,
+    metrics: Arc<web::Metrics>,
+) -> Result<()> {
     let (stop, stopping) = watch::channel(false);
     let ends = |mut stopping: watch::Receiver<bool>| async move {
         // An end of the sender is an end, too.
@@ -123,37 +151,22 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
     };
     let streaming = server.clone();
     let end = ends(stopping.clone());
-    let streaming = tokio::spawn(async move { streaming.serve(streams, end).await });
-    if let Some(listener) = listen_metrics {
-        tokio::spawn(web::serve(
-            listener,
-            metrics,
-            daemon.engine.clone(),
-            ends(stopping.clone()),
-        ));
+    tokio::spawn(async move { streaming.serve(sockets.streams, end).await });
+    if let Some(listener) = sockets.metrics {
+        let end = ends(stopping.clone());
+        tokio::spawn(web::serve(listener, metrics, daemon.engine.clone(), end));
     }
-    let api = grpc(
-        Arc::clone(&daemon),
-        server,
-        listener,
-        ends(stopping.clone()),
-    );
+    let api = grpc(Arc::clone(daemon), server, sockets.api, ends(stopping));
     let mut api = tokio::spawn(api);
-    tracing::info!(socket = %socket.display(), version = env!("CARGO_PKG_VERSION"), "serving the CRI");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "serving the CRI");
     notify("READY=1");
     if let Some(every) = watchdog() {
         tokio::spawn(beat(every));
     }
-    let forced = wait_for_end(&daemon, &mut api).await;
-    notify("STOPPING=1");
-    // The sender's receivers may be gone already.
+    let ended = wait_for_end(daemon, &mut api).await;
+    // Its receivers may be gone already.
     let _ = stop.send(true);
-    // A new daemon may have its own socket there by now only after this one has let go of it.
-    let _ = fs::remove_file(&socket);
-    forced?;
-    finish(&daemon, grace).await;
-    streaming.abort();
-    Ok(())
+    ended
 }
 
 /// The CRI's socket: 0660, for root and one group.

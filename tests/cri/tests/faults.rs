@@ -15,35 +15,34 @@ fn run_request(config: &v1::PodSandboxConfig) -> v1::RunPodSandboxRequest {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_are_idempotent_and_joined() {
-    let daemon = Daemon::start(Options::default()).await;
+async fn unknown_ids_are_no_error(daemon: &Daemon) {
     let mut runtime = daemon.runtime();
     for id in ["nobody", "ffff"] {
         let pod_sandbox_id = id.to_owned();
-        runtime
-            .stop_pod_sandbox(v1::StopPodSandboxRequest {
-                pod_sandbox_id: pod_sandbox_id.clone(),
-            })
-            .await
-            .unwrap();
-        runtime
-            .remove_pod_sandbox(v1::RemovePodSandboxRequest { pod_sandbox_id })
-            .await
-            .unwrap();
+        let stop = v1::StopPodSandboxRequest {
+            pod_sandbox_id: pod_sandbox_id.clone(),
+        };
+        runtime.stop_pod_sandbox(stop).await.unwrap();
+        let remove = v1::RemovePodSandboxRequest { pod_sandbox_id };
+        runtime.remove_pod_sandbox(remove).await.unwrap();
         let container_id = id.to_owned();
-        runtime
-            .stop_container(v1::StopContainerRequest {
-                container_id: container_id.clone(),
-                timeout: 1,
-            })
-            .await
-            .unwrap();
+        let stop = v1::StopContainerRequest {
+            container_id: container_id.clone(),
+            timeout: 1,
+        };
+        runtime.stop_container(stop).await.unwrap();
         runtime
             .remove_container(v1::RemoveContainerRequest { container_id })
             .await
             .unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_idempotent_and_joined() {
+    let daemon = Daemon::start(Options::default()).await;
+    unknown_ids_are_no_error(&daemon).await;
+    let mut runtime = daemon.runtime();
     let config = pod("twins");
     let mut tasks = Vec::new();
     for _ in 0..8 {

@@ -63,6 +63,12 @@ async fn lists_and_their_filters() {
         .unwrap()
         .unwrap();
     assert_eq!(chunk.containers[0].id, c);
+    the_verbose_status(&daemon, &one, &c).await;
+    daemon.remove_pod(&one).await;
+    daemon.remove_pod(&two).await;
+}
+
+async fn the_verbose_status(daemon: &Daemon, pod: &str, c: &str) {
     let request = v1::ContainerStatusRequest {
         container_id: c[..10].to_owned(),
         verbose: true,
@@ -74,14 +80,12 @@ async fn lists_and_their_filters() {
         .unwrap()
         .into_inner();
     let info: serde_json::Value = serde_json::from_str(&status.info["info"]).unwrap();
-    assert_eq!(info["sandboxID"], one.as_str());
+    assert_eq!(info["sandboxID"], pod);
     assert_eq!(info["runtimeSpec"]["process"]["args"][0], "/bin/sh");
     let status = status.status.unwrap();
     assert_eq!(status.image.unwrap().image, IMAGE);
     assert!(status.image_id.starts_with("sha256:"));
     assert!(status.log_path.ends_with("/logs/c.log"));
-    daemon.remove_pod(&one).await;
-    daemon.remove_pod(&two).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -114,6 +118,46 @@ async fn events_come_without_a_gap() {
             (id, kind)
         );
     }
+}
+
+async fn metrics(daemon: &Daemon, pod: &str) {
+    let mut runtime = daemon.runtime();
+    let described = runtime
+        .list_metric_descriptors(v1::ListMetricDescriptorsRequest {})
+        .await;
+    let names: Vec<String> = described
+        .unwrap()
+        .into_inner()
+        .descriptors
+        .into_iter()
+        .map(|d| d.name)
+        .collect();
+    let metrics = runtime
+        .list_pod_sandbox_metrics(v1::ListPodSandboxMetricsRequest {})
+        .await;
+    let metrics = metrics.unwrap().into_inner().pod_metrics.remove(0);
+    assert_eq!(metrics.pod_sandbox_id, pod);
+    let all = metrics
+        .metrics
+        .iter()
+        .chain(&metrics.container_metrics[0].metrics);
+    assert!(all.clone().count() > 30);
+    for metric in all {
+        assert!(names.contains(&metric.name), "{}", metric.name);
+    }
+    let (_, page) = daemon.in_network(&[
+        "busybox",
+        "wget",
+        "-q",
+        "-O",
+        "-",
+        "http://127.0.0.1:9099/metrics",
+    ]);
+    assert!(
+        page.contains("hull_operations_total{operation=\"RunPodSandbox\"} 1"),
+        "{page}"
+    );
+    assert!(page.contains("hull_pods{state=\"ready\"} 1"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -172,47 +216,12 @@ async fn statistics_and_metrics() {
     assert_eq!(pod.containers.len(), 1);
     assert_eq!(pod.network.unwrap().default_interface.unwrap().name, "eth0");
     assert!(pod.process.unwrap().process_count.unwrap().value >= 2);
-    let described = runtime
-        .list_metric_descriptors(v1::ListMetricDescriptorsRequest {})
-        .await;
-    let names: Vec<String> = described
-        .unwrap()
-        .into_inner()
-        .descriptors
-        .into_iter()
-        .map(|d| d.name)
-        .collect();
-    let metrics = runtime
-        .list_pod_sandbox_metrics(v1::ListPodSandboxMetricsRequest {})
-        .await;
-    let metrics = metrics.unwrap().into_inner().pod_metrics.remove(0);
-    assert_eq!(metrics.pod_sandbox_id, id);
-    let all = metrics
-        .metrics
-        .iter()
-        .chain(&metrics.container_metrics[0].metrics);
-    assert!(all.clone().count() > 30);
-    for metric in all {
-        assert!(names.contains(&metric.name), "{}", metric.name);
-    }
-    let (_, page) = daemon.in_network(&[
-        "busybox",
-        "wget",
-        "-q",
-        "-O",
-        "-",
-        "http://127.0.0.1:9099/metrics",
-    ]);
-    assert!(
-        page.contains("hull_operations_total{operation=\"RunPodSandbox\"} 1"),
-        "{page}"
-    );
-    assert!(page.contains("hull_pods{state=\"ready\"} 1"), "{page}");
+    metrics(&daemon, &id).await;
     daemon.remove_pod(&id).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn about_the_runtime_and_its_images() {
+async fn about_the_runtime() {
     let daemon = Daemon::start(Options::default()).await;
     let mut runtime = daemon.runtime();
     let version = runtime
@@ -245,6 +254,11 @@ async fn about_the_runtime_and_its_images() {
         config.linux.unwrap().cgroup_driver(),
         v1::CgroupDriver::Cgroupfs
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn about_images() {
+    let daemon = Daemon::start(Options::default()).await;
     let mut images = daemon.images();
     let list = images
         .list_images(v1::ListImagesRequest::default())

@@ -1,5 +1,7 @@
 //! Metrics of pods and containers under the names that cAdvisor has made common.
 
+mod table;
+
 use std::fs;
 use std::sync::Arc;
 
@@ -13,300 +15,10 @@ use crate::pod::{Pod, PodPhase};
 use crate::record::ContainerRecord;
 use crate::stats::{interfaces, raw, working_set};
 use crate::supervisor::blocking;
+use table::{METRICS, Metric};
 
 /// Labels that every metric has.
 const LABELS: [&str; 6] = ["id", "name", "image", "container", "pod", "namespace"];
-
-/// Name, help, further labels, whether it only grows.
-type Metric = (&'static str, &'static str, &'static [&'static str], bool);
-
-const DEVICE: &[&str] = &["device"];
-const INTERFACE: &[&str] = &["interface"];
-
-const METRICS: &[Metric] = &[
-    (
-        "container_cpu_usage_seconds_total",
-        "Processor time used, in seconds.",
-        &["cpu"],
-        true,
-    ),
-    (
-        "container_cpu_user_seconds_total",
-        "Processor time in user mode, in seconds.",
-        &[],
-        true,
-    ),
-    (
-        "container_cpu_system_seconds_total",
-        "Processor time in the kernel, in seconds.",
-        &[],
-        true,
-    ),
-    (
-        "container_cpu_cfs_periods_total",
-        "Periods of the bandwidth limit.",
-        &[],
-        true,
-    ),
-    (
-        "container_cpu_cfs_throttled_periods_total",
-        "Periods in which it was throttled.",
-        &[],
-        true,
-    ),
-    (
-        "container_cpu_cfs_throttled_seconds_total",
-        "Time throttled, in seconds.",
-        &[],
-        true,
-    ),
-    ("container_memory_cache", "Page cache in bytes.", &[], false),
-    (
-        "container_memory_rss",
-        "Anonymous memory in bytes.",
-        &[],
-        false,
-    ),
-    (
-        "container_memory_kernel_usage",
-        "Kernel memory in bytes.",
-        &[],
-        false,
-    ),
-    (
-        "container_memory_mapped_file",
-        "Mapped files in bytes.",
-        &[],
-        false,
-    ),
-    ("container_memory_swap", "Swap in bytes.", &[], false),
-    (
-        "container_memory_failcnt",
-        "How often the limit was hit.",
-        &[],
-        true,
-    ),
-    (
-        "container_memory_usage_bytes",
-        "Memory in bytes, all kinds.",
-        &[],
-        false,
-    ),
-    (
-        "container_memory_max_usage_bytes",
-        "Most memory ever, in bytes.",
-        &[],
-        false,
-    ),
-    (
-        "container_memory_working_set_bytes",
-        "Memory that cannot simply be given back, in bytes.",
-        &[],
-        false,
-    ),
-    (
-        "container_memory_failures_total",
-        "Page faults.",
-        &["failure_type", "scope"],
-        true,
-    ),
-    (
-        "container_oom_events_total",
-        "Processes killed for lack of memory.",
-        &[],
-        true,
-    ),
-    (
-        "container_pressure_cpu_waiting_seconds_total",
-        "Time in which some task waited for a processor.",
-        &[],
-        true,
-    ),
-    (
-        "container_pressure_cpu_stalled_seconds_total",
-        "Time in which all tasks waited for a processor.",
-        &[],
-        true,
-    ),
-    (
-        "container_pressure_memory_waiting_seconds_total",
-        "Time in which some task waited for memory.",
-        &[],
-        true,
-    ),
-    (
-        "container_pressure_memory_stalled_seconds_total",
-        "Time in which all tasks waited for memory.",
-        &[],
-        true,
-    ),
-    (
-        "container_pressure_io_waiting_seconds_total",
-        "Time in which some task waited for I/O.",
-        &[],
-        true,
-    ),
-    (
-        "container_pressure_io_stalled_seconds_total",
-        "Time in which all tasks waited for I/O.",
-        &[],
-        true,
-    ),
-    (
-        "container_fs_reads_bytes_total",
-        "Bytes read.",
-        DEVICE,
-        true,
-    ),
-    (
-        "container_fs_writes_bytes_total",
-        "Bytes written.",
-        DEVICE,
-        true,
-    ),
-    ("container_fs_reads_total", "Reads.", DEVICE, true),
-    ("container_fs_writes_total", "Writes.", DEVICE, true),
-    (
-        "container_blkio_device_usage_total",
-        "Bytes by device and operation.",
-        &["device", "major", "minor", "operation"],
-        true,
-    ),
-    (
-        "container_fs_usage_bytes",
-        "Bytes of the writable layer.",
-        DEVICE,
-        false,
-    ),
-    (
-        "container_hugetlb_usage_bytes",
-        "Huge pages in bytes.",
-        &["pagesize"],
-        false,
-    ),
-    (
-        "container_hugetlb_max_usage_bytes",
-        "Most huge pages ever, in bytes.",
-        &["pagesize"],
-        false,
-    ),
-    ("container_processes", "Processes.", &[], false),
-    ("container_threads", "Tasks.", &[], false),
-    (
-        "container_threads_max",
-        "Most tasks allowed; 0 is no limit.",
-        &[],
-        false,
-    ),
-    (
-        "container_file_descriptors",
-        "Open descriptors of all processes.",
-        &[],
-        false,
-    ),
-    (
-        "container_sockets",
-        "Open sockets of all processes.",
-        &[],
-        false,
-    ),
-    (
-        "container_ulimits_soft",
-        "Soft limits of the first process.",
-        &["ulimit"],
-        false,
-    ),
-    (
-        "container_spec_cpu_period",
-        "The bandwidth limit's period, in microseconds.",
-        &[],
-        false,
-    ),
-    (
-        "container_spec_cpu_quota",
-        "The bandwidth limit, in microseconds a period.",
-        &[],
-        false,
-    ),
-    (
-        "container_spec_cpu_shares",
-        "Weight against other containers.",
-        &[],
-        false,
-    ),
-    (
-        "container_spec_memory_limit_bytes",
-        "The memory limit; 0 is none.",
-        &[],
-        false,
-    ),
-    (
-        "container_spec_memory_swap_limit_bytes",
-        "The limit of memory and swap; 0 is none.",
-        &[],
-        false,
-    ),
-    (
-        "container_start_time_seconds",
-        "When it was started, since 1970.",
-        &[],
-        false,
-    ),
-    (
-        "container_last_seen",
-        "When it was last seen, since 1970.",
-        &[],
-        false,
-    ),
-    (
-        "container_network_receive_bytes_total",
-        "Bytes received.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_receive_packets_total",
-        "Packets received.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_receive_errors_total",
-        "Errors on the way in.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_receive_packets_dropped_total",
-        "Packets dropped on the way in.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_transmit_bytes_total",
-        "Bytes sent.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_transmit_packets_total",
-        "Packets sent.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_transmit_errors_total",
-        "Errors on the way out.",
-        INTERFACE,
-        true,
-    ),
-    (
-        "container_network_transmit_packets_dropped_total",
-        "Packets dropped on the way out.",
-        INTERFACE,
-        true,
-    ),
-];
 
 /// What metrics there are.
 #[must_use]
@@ -453,75 +165,60 @@ fn usage(sheet: &mut Sheet, stats: &Stats) {
         &["total"],
         cpu.usage.total / SECOND,
     );
-    sheet.add(
-        "container_cpu_user_seconds_total",
-        &[],
-        cpu.usage.user / SECOND,
-    );
-    sheet.add(
-        "container_cpu_system_seconds_total",
-        &[],
-        cpu.usage.kernel / SECOND,
-    );
-    sheet.add(
-        "container_cpu_cfs_periods_total",
-        &[],
-        cpu.throttling.periods,
-    );
-    sheet.add(
-        "container_cpu_cfs_throttled_periods_total",
-        &[],
-        cpu.throttling.throttled_periods,
-    );
-    sheet.add(
-        "container_cpu_cfs_throttled_seconds_total",
-        &[],
-        cpu.throttling.throttled_time / SECOND,
-    );
-    sheet.add("container_memory_cache", &[], memory.cache);
-    sheet.add("container_memory_rss", &[], raw(stats, "total_rss", "anon"));
-    sheet.add(
-        "container_memory_kernel_usage",
-        &[],
-        memory.kernel.usage.max(raw(stats, "kernel", "kernel")),
-    );
-    sheet.add(
-        "container_memory_mapped_file",
-        &[],
-        raw(stats, "total_mapped_file", "file_mapped"),
-    );
-    sheet.add(
-        "container_memory_swap",
-        &[],
-        memory.swap.usage.saturating_sub(memory.usage.usage),
-    );
-    sheet.add("container_memory_failcnt", &[], memory.usage.failcnt);
-    sheet.add("container_memory_usage_bytes", &[], memory.usage.usage);
-    sheet.add("container_memory_max_usage_bytes", &[], memory.usage.max);
-    sheet.add(
-        "container_memory_working_set_bytes",
-        &[],
-        working_set(stats),
-    );
-    let (minor, major) = (
-        raw(stats, "total_pgfault", "pgfault"),
-        raw(stats, "total_pgmajfault", "pgmajfault"),
-    );
-    sheet.add(
-        "container_memory_failures_total",
-        &["pgfault", "container"],
-        minor,
-    );
-    sheet.add(
-        "container_memory_failures_total",
-        &["pgmajfault", "container"],
-        major,
-    );
-    for (what, psi) in [
-        ("cpu", cpu.psi),
-        ("memory", memory.psi),
-        ("io", stats.blkio.psi),
+    let throttled = cpu.throttling.throttled_time / SECOND;
+    let kernel = memory.kernel.usage.max(raw(stats, "kernel", "kernel"));
+    let swap = memory.swap.usage.saturating_sub(memory.usage.usage);
+    for (name, value) in [
+        ("cpu_user_seconds_total", cpu.usage.user / SECOND),
+        ("cpu_system_seconds_total", cpu.usage.kernel / SECOND),
+        ("cpu_cfs_periods_total", cpu.throttling.periods),
+        (
+            "cpu_cfs_throttled_periods_total",
+            cpu.throttling.throttled_periods,
+        ),
+        ("cpu_cfs_throttled_seconds_total", throttled),
+        ("memory_cache", memory.cache),
+        ("memory_rss", raw(stats, "total_rss", "anon")),
+        ("memory_kernel_usage", kernel),
+        (
+            "memory_mapped_file",
+            raw(stats, "total_mapped_file", "file_mapped"),
+        ),
+        ("memory_swap", swap),
+        ("memory_failcnt", memory.usage.failcnt),
+        ("memory_usage_bytes", memory.usage.usage),
+        ("memory_max_usage_bytes", memory.usage.max),
+        ("memory_working_set_bytes", working_set(stats)),
+        ("threads", stats.pids.current),
+        ("threads_max", stats.pids.limit),
     ] {
+        sheet.add(&format!("container_{name}"), &[], value);
+    }
+    for (kind, v1) in [
+        ("pgfault", "total_pgfault"),
+        ("pgmajfault", "total_pgmajfault"),
+    ] {
+        let faults = raw(stats, v1, kind);
+        sheet.add(
+            "container_memory_failures_total",
+            &[kind, "container"],
+            faults,
+        );
+    }
+    for (size, entry) in &stats.hugetlb {
+        sheet.add("container_hugetlb_usage_bytes", &[size], entry.usage);
+        sheet.add("container_hugetlb_max_usage_bytes", &[size], entry.max);
+    }
+    pressure(sheet, stats);
+}
+
+fn pressure(sheet: &mut Sheet, stats: &Stats) {
+    let all = [
+        ("cpu", stats.cpu.psi),
+        ("memory", stats.memory.psi),
+        ("io", stats.blkio.psi),
+    ];
+    for (what, psi) in all {
         let Some(Pressure { some, full }) = psi else {
             continue;
         };
@@ -529,12 +226,6 @@ fn usage(sheet: &mut Sheet, stats: &Stats) {
         sheet.add(&name("waiting"), &[], some.total / 1_000_000);
         sheet.add(&name("stalled"), &[], full.total / 1_000_000);
     }
-    for (size, entry) in &stats.hugetlb {
-        sheet.add("container_hugetlb_usage_bytes", &[size], entry.usage);
-        sheet.add("container_hugetlb_max_usage_bytes", &[size], entry.max);
-    }
-    sheet.add("container_threads", &[], stats.pids.current);
-    sheet.add("container_threads_max", &[], stats.pids.limit);
 }
 
 fn disk(sheet: &mut Sheet, stats: &Stats) {
