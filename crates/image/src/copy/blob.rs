@@ -94,7 +94,10 @@ impl Job<'_> {
     }
 }
 
-fn inflate<'a>(source: &'a mut dyn Read, from: Compression) -> io::Result<Box<dyn Read + 'a>> {
+pub(super) fn inflate<'a>(
+    source: &'a mut dyn Read,
+    from: Compression,
+) -> io::Result<Box<dyn Read + 'a>> {
     let buffered = io::BufReader::with_capacity(files::BUFFER, source);
     Ok(match from {
         Compression::None => Box::new(buffered),

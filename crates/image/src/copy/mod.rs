@@ -5,11 +5,13 @@
 
 mod blob;
 mod convert;
+mod from_tar;
 mod image;
 
 use std::time::Duration;
 
 pub use convert::{Compression, Format};
+pub use from_tar::FromTar;
 
 use crate::config::{Policy, Scope};
 use crate::document::{Descriptor, Document, Index};

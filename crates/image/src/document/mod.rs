@@ -84,6 +84,8 @@ impl Document {
             return Err(refuse(format!("larger than {MAX_MANIFEST} bytes")));
         }
         let bad_json = |e: serde_json::Error| refuse(e.to_string());
+        // What is passed over is not decoded, and others would read it in their own way.
+        std::str::from_utf8(bytes).map_err(|e| refuse(format!("not UTF-8: {e}")))?;
         let shape: Shape = serde_json::from_slice(bytes).map_err(bad_json)?;
         let kind = kind_of(&shape, declared).map_err(refuse)?;
         match kind {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -20,19 +20,19 @@ use crate::{Digest, Error, Hasher, Reference, Result};
 /// One image in `manifest.json` of `docker save`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Saved {
-    config: String,
+pub(super) struct Saved {
+    pub(super) config: String,
     #[serde(default)]
-    repo_tags: Option<Vec<String>>,
+    pub(super) repo_tags: Option<Vec<String>>,
     #[serde(default)]
-    layers: Option<Vec<String>>,
+    pub(super) layers: Option<Vec<String>>,
 }
 
 /// Reads one image of an OCI layout in a tar file.
 #[derive(Debug)]
 pub struct LayoutArchiveSource {
     place: String,
-    tar: TarFile,
+    tar: Arc<TarFile>,
     entry: Descriptor,
 }
 
@@ -53,7 +53,12 @@ impl LayoutArchiveSource {
             what: place.clone(),
             why,
         })?;
-        Ok(Self { place, tar, entry })
+        Ok(Self::of(Arc::new(tar), place, entry))
+    }
+
+    /// The image that `entry` of the archive's index points to.
+    pub(super) const fn of(tar: Arc<TarFile>, place: String, entry: Descriptor) -> Self {
+        Self { place, tar, entry }
     }
 }
 
@@ -95,7 +100,7 @@ fn find(tar: &TarFile, name: &str, place: &str) -> Result<Box<dyn Read + Send>> 
 #[derive(Debug)]
 pub struct DockerArchiveSource {
     place: String,
-    tar: TarFile,
+    tar: Arc<TarFile>,
     manifest: RawManifest,
     /// Where each blob is.
     names: Vec<(Digest, String)>,
@@ -111,6 +116,11 @@ impl DockerArchiveSource {
         let shown = reference.map(|r| format!(":{r}")).unwrap_or_default();
         let place = format!("docker-archive:{}{shown}", file.display());
         let saved = choose_saved(&tar, &place, reference)?;
+        Self::of(Arc::new(tar), place, saved)
+    }
+
+    /// The image that `saved` of the archive describes.
+    pub(super) fn of(tar: Arc<TarFile>, place: String, saved: Saved) -> Result<Self> {
         let config_bytes = tar.read(&saved.config, MAX_CONFIG)?;
         let config = ImageConfig::parse(&config_bytes)?;
         let layers = saved.layers.unwrap_or_default();
@@ -199,7 +209,7 @@ fn describe_layer(tar: &TarFile, name: &str, diff_id: &Digest, place: &str) -> R
     })
 }
 
-fn read_saved(tar: &TarFile, place: &str) -> Result<Vec<Saved>> {
+pub(super) fn read_saved(tar: &TarFile, place: &str) -> Result<Vec<Saved>> {
     let bytes = tar.read("manifest.json", MAX_MANIFEST)?;
     serde_json::from_slice(&bytes).map_err(|e| Error::Document {
         what: "manifest.json",

@@ -162,9 +162,9 @@ impl LayoutDestination {
                 let pair = (REF_NAME.to_owned(), name.to_owned());
                 entry.annotations.extend([pair]);
             }
-            None => index
-                .manifests
-                .retain(|d| d.digest != manifest.digest || d.annotations.contains_key(REF_NAME)),
+            // It has a name already, or is there without one.
+            None if index.manifests.iter().any(|d| d.digest == manifest.digest) => return Ok(()),
+            None => {}
         }
         index.manifests.push(entry);
         let bytes = serde_json::to_vec(&index).map_err(|e| Error::Document {

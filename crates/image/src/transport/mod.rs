@@ -8,6 +8,7 @@ mod archive;
 mod directory;
 pub(crate) mod files;
 mod layout;
+mod many;
 mod open;
 mod pinned;
 mod place;
@@ -21,6 +22,7 @@ pub use archive::{
 };
 pub use directory::{DirectoryDestination, DirectorySource};
 pub use layout::{LayoutDestination, LayoutSource, REF_NAME};
+pub use many::{Archive, Contents};
 pub use pinned::Pinned;
 pub use place::{Name, TransportRef};
 pub use verified::Verified;
