@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use supervise::protocol::{Attach, Create, LogOptions, Part, Stdin};
+use supervise::protocol::{Attach, Create, LogOptions, Part, Stdin, What};
 
 use crate::support::{Pod, text_of, wait_until};
 
@@ -311,4 +311,36 @@ fn a_grandchild_with_the_pipe_holds_nothing_back() {
     let exit = pod.exit("c");
     assert_eq!(exit.ended.code, Some(5));
     assert_eq!(pod.text("c", "stdout"), "first\n");
+}
+
+#[test]
+fn a_full_disk_stops_no_program() {
+    let mut pod = Pod::new("full");
+    let create = pod.script("c", "seq 1 10000; exit 3");
+    let log = LogOptions {
+        path: "/dev/full".into(),
+        ..LogOptions::default()
+    };
+    let id = create.id.clone();
+    pod.run(Create {
+        log: Some(log),
+        ..create
+    });
+    let mut told = false;
+    loop {
+        match pod.event().what {
+            What::LogTrouble(text) => {
+                assert!(text.contains("write"), "{text}");
+                told = true;
+            }
+            What::Exited(exit) => {
+                assert_eq!(exit.ended.code, Some(3));
+                break;
+            }
+            _ => {}
+        }
+    }
+    assert!(told);
+    assert!(pod.status("c").lost >= 48_000);
+    pod.client.delete(&id, false).unwrap();
 }

@@ -339,3 +339,6 @@ fn open_lines(path: &Path, size: u64) -> [bool; 2] {
     }
     open
 }
+
+#[cfg(test)]
+mod tests;
