@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 N       ?= 100
 
-.PHONY: help toolchain build run deps test lint unit suite clients walkthrough bench fuzz docs install clean
+.PHONY: help toolchain build run deps test lint unit suite clients walkthrough bench bench-net fuzz docs install clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ walkthrough: build ## The essays' commands, word for word, on hull
 
 bench: build ## Measure hull beside crun, runc and youki (N=100 rounds)
 	$(CARGO) run --release --locked -p bench -- --rounds $(N)
+
+bench-net: ## Measure setup and teardown of pods' networks beside Debian's CNI plugins
+	$(CARGO) run --release --locked -p net --example attachments
 
 fuzz: ## Fuzz what reads foreign input, a minute each (needs cargo-fuzz)
 	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run -s none $$t -- -max_total_time=60 -dict=oci.dict) || exit 1; done

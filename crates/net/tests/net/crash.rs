@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::lab::{lab, picture};
+use crate::lab::{eventually, lab, picture};
 use net::{Attachment, Network};
 
 const DIR: &str = "HULL_NET_CRASH_DIR";
@@ -43,7 +43,9 @@ fn a_kill_at_any_moment_loses_nothing() {
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
-            std::thread::sleep(Duration::from_micros(20_000 + 1_713 * round));
+            let begun = lab.dir.join("netns/w0");
+            eventually("it began", || begun.exists());
+            std::thread::sleep(Duration::from_micros(1_313 * round));
             worker.kill().unwrap();
             let status = worker.wait().unwrap();
             assert_eq!(status.code(), None, "it failed by itself: {status}");
