@@ -9,7 +9,7 @@ use std::os::fd::AsFd as _;
 
 use crate::attachment::{Attachment, Mac, Setup};
 use crate::error::Doing as _;
-use crate::nft::{Element, Ruleset, Tables, elements_of};
+use crate::nft::{Element, Ruleset, Sockets, Tables, elements_of};
 use crate::rtnl::{Link, Links, Veth};
 use crate::state::{Made, Place, Record, State};
 use crate::{Config, Error, Result, conntrack, netns, ports, sysctl};
@@ -25,6 +25,7 @@ pub(crate) const LINK: &str = "hv";
 pub(crate) struct Bridge {
     pub(crate) config: Config,
     pub(crate) ruleset: Ruleset,
+    sockets: Sockets,
     /// Index of the bridge that was found to be complete; 0 for none.
     complete: AtomicU32,
 }
@@ -34,8 +35,14 @@ impl Bridge {
         Self {
             ruleset: Ruleset::new(&config),
             config,
+            sockets: Sockets::default(),
             complete: AtomicU32::new(0),
         }
+    }
+
+    /// Our tables.
+    pub(crate) fn tables(&self) -> Result<Tables<'_>> {
+        Tables::open(&self.ruleset, &self.sockets)
     }
 
     /// The place of a new attachment.
@@ -148,7 +155,7 @@ impl Bridge {
             found.push(format!("the bridge {name} was down"));
             links.up(link.index, name)?;
         }
-        self.forwarding(&mut links)?;
+        self.forwarding(&mut links, found)?;
         Ok(Link { up: true, ..link })
     }
 
@@ -172,28 +179,29 @@ impl Bridge {
 
     /// The machine is a router now. One that learns its own way by IPv6 router advertisements
     /// must go on to do so, which a router does not by itself.
-    fn forwarding(&self, links: &mut Links) -> Result<()> {
-        if self.config.subnet4.is_some() {
-            sysctl::set("ipv4/ip_forward", "1")?;
-        }
-        if self.config.subnet6.is_none() {
-            return Ok(());
+    fn forwarding(&self, links: &mut Links, found: &mut Vec<String>) -> Result<()> {
+        let four = "ipv4/ip_forward";
+        if self.config.subnet4.is_some() && sysctl::get(four)?.as_deref() != Some("1") {
+            found.push("net.ipv4.ip_forward was off".into());
+            sysctl::set(four, "1")?;
         }
         let all = "ipv6/conf/all/forwarding";
-        if sysctl::get(all)?.as_deref() == Some("0") {
+        if self.config.subnet6.is_some() && sysctl::get(all)?.as_deref() == Some("0") {
+            found.push("net.ipv6.conf.all.forwarding was off".into());
             for link in links.list()? {
                 let setting = format!("ipv6/conf/{}/accept_ra", link.name);
                 if sysctl::get(&setting)?.as_deref() == Some("1") {
                     sysctl::set(&setting, "2")?;
                 }
             }
+            sysctl::set(all, "1")?;
         }
-        sysctl::set_if_there(all, "1")
+        Ok(())
     }
 
     /// Puts the rules where they are not what they should be.
     fn ensure_rules(&self, state: &State, found: &mut Vec<String>) -> Result<()> {
-        let mut tables = Tables::open(&self.ruleset)?;
+        let mut tables = self.tables()?;
         let there = tables.rules()?;
         if there == self.expected_rules() {
             return Ok(());
@@ -317,7 +325,7 @@ impl Bridge {
     }
 
     fn add_elements(&self, state: &State, list: &[Element]) -> Result<()> {
-        let add = || Tables::open(&self.ruleset)?.add(list);
+        let add = || self.tables()?.add(list);
         match add() {
             // The tables went between the look and the use.
             Err(error) if error.errno() == Some(Errno::NOENT) => {
@@ -333,7 +341,7 @@ impl Bridge {
 
     /// Says whose a port is.
     fn port_taken(&self, wanted: &[Element], error: Error) -> Error {
-        let there = Tables::open(&self.ruleset).and_then(|mut tables| tables.elements());
+        let there = self.tables().and_then(|mut tables| tables.elements());
         let there = there.unwrap_or_default();
         let clash = there.iter().find(|there| {
             let same = |w: &&Element| (w.set, &w.key) == (there.set, &there.key);
@@ -365,7 +373,7 @@ impl Bridge {
 
     fn close_ports(&self, attachment: &Attachment, place: &Place, whole: bool) -> Result<()> {
         let list = elements_of(attachment, &place.host_link, place.mac, &place.ips);
-        let mut tables = Tables::open(&self.ruleset)?;
+        let mut tables = self.tables()?;
         if whole {
             tables.remove(&list)
         } else {
@@ -392,7 +400,7 @@ impl Bridge {
 
     /// Undoes all that can be found by an id alone.
     pub(crate) fn remove_by_id(&self, id: &str) -> Result<()> {
-        let mut tables = Tables::open(&self.ruleset)?;
+        let mut tables = self.tables()?;
         let mut list = tables.elements()?;
         list.retain(|element| element.id == id);
         tables.remove(&list)?;
@@ -422,7 +430,7 @@ impl Bridge {
     /// Removes the bridge and the tables.
     pub(crate) fn destroy(&self) -> Result<()> {
         self.distrust();
-        Tables::open(&self.ruleset)?.destroy()?;
+        self.tables()?.destroy()?;
         let mut links = Links::open()?;
         if let Some(link) = links.find(&self.config.bridge)? {
             links.delete(&link)?;

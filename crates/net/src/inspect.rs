@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 
 use crate::attachment::Attachment;
 use crate::bridge::Bridge;
-use crate::nft::{Element, Tables, elements_of};
+use crate::nft::{Element, elements_of};
 use crate::rtnl::Links;
 use crate::state::Place;
 use crate::{Error, Result, netns, sysctl};
@@ -17,10 +17,7 @@ impl Bridge {
         self.check_outside(place, &mut differs)?;
         check_inside(attachment, place, &mut differs)?;
         let wanted = elements_of(attachment, &place.host_link, place.mac, &place.ips);
-        let there: BTreeSet<Element> = Tables::open(&self.ruleset)?
-            .elements()?
-            .into_iter()
-            .collect();
+        let there: BTreeSet<Element> = self.tables()?.elements()?.into_iter().collect();
         let missing = wanted
             .iter()
             .filter(|wanted| !there.contains(wanted))
@@ -58,7 +55,7 @@ impl Bridge {
     /// What is not ours to change but may stop packets.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut list = Vec::new();
-        let drops = Tables::open(&self.ruleset).and_then(|mut tables| tables.foreign_drops());
+        let drops = self.tables().and_then(|mut tables| tables.foreign_drops());
         for chain in drops.unwrap_or_default() {
             list.push(format!(
                 "another firewall drops forwarded packets by default (nftables chain {chain}): \

@@ -14,6 +14,8 @@ use crate::Result;
 #[derive(Debug)]
 pub(crate) struct Lock {
     path: PathBuf,
+    /// Whether there was no file of that name before.
+    fresh: bool,
     _file: File,
 }
 
@@ -44,12 +46,12 @@ impl Lock {
     /// None where it is held, or where the file was removed before we had it.
     fn attempt(path: &Path, operation: FlockOperation) -> Result<Option<Self>> {
         let name = || path.display().to_string();
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600);
+        let made = options.clone().create_new(true).open(path);
+        let fresh = made.is_ok();
+        let file = made
+            .or_else(|_| options.create(true).open(path))
             .context("open", name)?;
         match flock(&file, operation) {
             Err(Errno::WOULDBLOCK | Errno::INTR) => return Ok(None),
@@ -60,8 +62,14 @@ impl Lock {
         let same = there.is_ok_and(|t| (t.dev(), t.ino()) == (ours.dev(), ours.ino()));
         Ok(same.then(|| Self {
             path: path.to_owned(),
+            fresh,
             _file: file,
         }))
+    }
+
+    /// Whether we are the first to take it since it was removed.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.fresh
     }
 
     /// Lets go and removes the file: there is nothing left to guard.

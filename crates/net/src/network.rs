@@ -12,7 +12,8 @@ use crate::state::{Made, Record, State};
 use crate::{Backend, Config, Error, Result, netns, sysctl};
 
 /// The network of all pods of a machine. Methods may be called from any thread and any process
-/// that shares the state directory; none of them may be one of tokio's workers.
+/// that shares the state directory; none of them may be one of tokio's workers. All calls are to
+/// come from one network namespace, the machine's.
 #[derive(Debug)]
 pub struct Network {
     pub(crate) state: State,
@@ -118,7 +119,7 @@ impl Network {
     pub fn setup(&self, attachment: &Attachment) -> Result<Setup> {
         attachment.check()?;
         let id = attachment.id.as_str();
-        let _lock = self.state.lock_id(id)?;
+        let lock = self.state.lock_id(id)?;
         if let Some(record) = self.state.read(id)? {
             if record.attachment == *attachment
                 && let Some(setup) = &record.setup
@@ -127,7 +128,8 @@ impl Network {
                 return Ok(setup.clone());
             }
             self.undo(&record)?;
-        } else {
+        } else if !lock.is_fresh() {
+            // A crash before the record was written.
             self.state.release_all(id)?;
         }
         self.build(attachment)
@@ -291,6 +293,7 @@ impl Network {
                 Err(error) => errors.push(error),
             }
         }
+        errors.extend(self.state.sweep_locks().err());
         errors.extend(self.gc_plugins());
         (collected, errors)
     }

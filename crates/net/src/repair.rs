@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bridge::{Bridge, elements, needs_localnet};
-use crate::nft::{Element, Tables};
+use crate::nft::Element;
 use crate::rtnl::{Link, Links};
 use crate::state::{Made, Place, Record, State};
 use crate::{Result, sysctl};
@@ -17,7 +17,7 @@ impl Bridge {
         let bridge = self.ensure_all(state, &mut found)?;
         // First the elements, then the records: what is in the sets and has no record by now,
         // has none any more.
-        let there = Tables::open(&self.ruleset)?.elements()?;
+        let there = self.tables()?.elements()?;
         let mut records = BTreeMap::new();
         for id in state.ids()? {
             if let Some(record) = state.read(&id)? {
@@ -84,7 +84,7 @@ impl Bridge {
             .filter(|e| !there.contains(e))
             .cloned()
             .collect();
-        let mut tables = Tables::open(&self.ruleset)?;
+        let mut tables = self.tables()?;
         if !strange.is_empty() {
             found.push(format!("{} elements were not ours", strange.len()));
             tables.remove(&strange)?;

@@ -166,6 +166,25 @@ impl State {
         Lock::try_acquire(&self.dir.join("locks").join(id))
     }
 
+    /// Removes locks that guard nothing: a crash right after one was taken left it.
+    pub(crate) fn sweep_locks(&self) -> Result<()> {
+        for id in names(&self.dir.join("locks"))? {
+            if self.holds_nothing(&id)
+                && let Some(lock) = self.try_lock_id(&id)?
+                && self.holds_nothing(&id)
+            {
+                lock.remove();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is neither a record nor a namespace. An address without them is found by
+    /// looking at all addresses.
+    fn holds_nothing(&self, id: &str) -> bool {
+        !self.has_netns(id) && !self.record_paths(id).iter().any(|path| path.exists())
+    }
+
     /// Shared by all who attach by plugins, held alone by who tells plugins what is attached.
     pub(crate) fn share_plugins(&self) -> Result<Lock> {
         Lock::share(&self.dir.join("plugins"))

@@ -16,11 +16,13 @@ use crate::{Error, Network, Result, nft};
 
 /// NFNLGRP_NFTABLES, as a bit.
 const NFTABLES: u32 = 1 << 6;
-/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, as bits.
-const LINKS: u32 = 1 | 1 << 4 | 1 << 8;
+/// RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV4_NETCONF and
+/// RTNLGRP_IPV6_NETCONF, as bits.
+const LINKS: u32 = 1 | 1 << 4 | 1 << 8 | 1 << 23 | 1 << 24;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_DELADDR: u16 = 21;
+const RTM_NEWNETCONF: u16 = 80;
 /// Between two repairs: who fights over the rules shall not have the whole processor.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -158,8 +160,12 @@ impl Watcher {
                 .any(|(kind, value)| *kind == 1 && value.strip_suffix(&[0]) == Some(name))
     }
 
-    /// The bridge went, went down or lost an address; a port went, or left the bridge.
+    /// The bridge went, went down or lost an address; a port went, or left the bridge; the machine
+    /// is no router any more.
     fn is_about_links(&self, message: &Message) -> bool {
+        if message.kind == RTM_NEWNETCONF {
+            return is_end_of_forwarding(&message.body);
+        }
         if message.kind == RTM_DELADDR {
             let index = self.network.bridge.known_index();
             return parse_address(&message.body).is_some_and(|a| a.index == index);
@@ -177,6 +183,16 @@ impl Watcher {
         (ours && !link.up)
             || (port && !link.alias.is_empty() && (!link.up || link.master.is_none()))
     }
+}
+
+/// Forwarding was switched off, for one link or all.
+fn is_end_of_forwarding(body: &[u8]) -> bool {
+    const NETCONFA_FORWARDING: u16 = 2;
+    /// `struct netconfmsg`, filled up.
+    const FIXED: usize = 4;
+    let off = 0_u32.to_ne_bytes();
+    let list = attributes(body, FIXED);
+    list.contains(&(NETCONFA_FORWARDING, off.as_slice()))
 }
 
 #[derive(Debug)]

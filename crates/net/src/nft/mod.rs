@@ -7,7 +7,7 @@ mod table;
 
 pub(crate) use element::{Element, Set, elements_of};
 pub(crate) use ruleset::Ruleset;
-pub(crate) use table::Tables;
+pub(crate) use table::{Sockets, Tables};
 
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 

@@ -1,6 +1,7 @@
 //! Transactions on our tables, and what the kernel says is in them.
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use sys::netlink::{
@@ -16,6 +17,8 @@ use crate::error::unless;
 
 /// Length of `struct nfgenmsg`.
 const NFGENMSG: usize = 4;
+/// How many sockets are kept.
+const KEPT: usize = 8;
 /// What one write may hold: a socket's buffer is 208 KiB by default.
 const BATCH: usize = 120 * 1024;
 /// What one list of elements may hold: an attribute's length has 16 bits.
@@ -37,19 +40,61 @@ const NFTA_ELEMENTS_TABLE: u16 = 1;
 const NFTA_ELEMENTS_SET: u16 = 2;
 const NFTA_ELEMENTS: u16 = 3;
 
+/// Sockets that are kept open: to close one, the kernel waits until all that was ever deleted is
+/// out of use, which takes longer than all else that we ask of it.
+#[derive(Debug, Default)]
+pub(crate) struct Sockets(Mutex<Vec<Socket>>);
+
+impl Sockets {
+    fn take(&self) -> Result<Socket> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match kept {
+            Some(socket) => Ok(socket),
+            None => Ok(Socket::open(Protocol::Netfilter)?),
+        }
+    }
+}
+
 /// Our two tables: rules for packets, and rules for frames on the bridge.
 #[derive(Debug)]
 pub(crate) struct Tables<'a> {
-    socket: Socket,
+    /// None once it is given back.
+    socket: Option<Socket>,
+    sockets: &'a Sockets,
     ruleset: &'a Ruleset,
 }
 
+impl Drop for Tables<'_> {
+    fn drop(&mut self) {
+        let mut kept = self
+            .sockets
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < KEPT {
+            kept.extend(self.socket.take());
+        }
+    }
+}
+
 impl<'a> Tables<'a> {
-    pub(crate) fn open(ruleset: &'a Ruleset) -> Result<Self> {
+    pub(crate) fn open(ruleset: &'a Ruleset, sockets: &'a Sockets) -> Result<Self> {
         Ok(Self {
-            socket: Socket::open(Protocol::Netfilter)?,
+            socket: Some(sockets.take()?),
+            sockets,
             ruleset,
         })
+    }
+
+    /// The socket; a new one after an error, for the old one may have answers left in it.
+    fn with<T>(&mut self, f: impl FnOnce(&mut Socket) -> sys::Result<T>) -> sys::Result<T> {
+        let mut socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => Socket::open(Protocol::Netfilter)?,
+        };
+        let result = f(&mut socket)?;
+        self.socket = Some(socket);
+        Ok(result)
     }
 
     fn request(&self, verb: Verb, family: Family, flags: u16, what: &str) -> Request {
@@ -178,7 +223,7 @@ impl<'a> Tables<'a> {
                 batch.push(last.acknowledged());
             }
             batch.push(frame(false));
-            self.socket.batch(&batch)?;
+            self.with(|socket| socket.batch(&batch))?;
         }
         Ok(())
     }
@@ -266,7 +311,7 @@ impl<'a> Tables<'a> {
 
     /// A dump; of what is not there, nothing.
     fn dump(&mut self, request: &Request, kind: Verb) -> Result<Vec<Message>> {
-        let mut messages = unless(self.socket.ask(request), &[Errno::NOENT])?;
+        let mut messages = unless(self.with(|socket| socket.ask(request)), &[Errno::NOENT])?;
         messages.retain(|message| message.kind == kind.kind());
         Ok(messages)
     }

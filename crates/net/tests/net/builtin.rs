@@ -313,6 +313,25 @@ fn traffic_is_limited_both_ways() {
 }
 
 #[test]
+fn a_machine_that_learns_its_way_goes_on_to_learn_it() {
+    lab("ra", |lab| {
+        let setting = |link: &str| run(&format!("cat /proc/sys/net/ipv6/conf/{link}/accept_ra"));
+        run("ip link add off0 type veth peer name off1; sysctl -qw net.ipv6.conf.off0.accept_ra=0");
+        assert_eq!(
+            (setting("up0"), setting("off0")),
+            ("1\n".into(), "0\n".into())
+        );
+        let network = lab.network();
+        lab.pod(&network, "a");
+        assert_eq!(
+            (setting("up0"), setting("off0")),
+            ("2\n".into(), "0\n".into())
+        );
+        assert_eq!(setting("hulltest0"), "0\n");
+    });
+}
+
+#[test]
 fn many_at_once() {
     lab("many", |lab| {
         let network = lab.network();

@@ -54,6 +54,8 @@ fn a_kill_at_any_moment_loses_nothing() {
             assert_eq!(picture(), before, "round {round}");
             assert_eq!(network.addresses_held().unwrap(), 2, "round {round}");
             network.check("live").unwrap();
+            let locks = std::fs::read_dir(lab.state().join("locks")).unwrap();
+            assert_eq!(locks.count(), 1, "round {round}");
         }
         assert_eq!(network.setup(&live.attachment).unwrap(), live.setup);
     });

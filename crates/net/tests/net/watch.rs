@@ -30,6 +30,14 @@ fn rules_and_links_come_back() {
                 "elements were gone",
             ),
             (
+                "sysctl -qw net.ipv4.ip_forward=0",
+                "net.ipv4.ip_forward was off",
+            ),
+            (
+                "sysctl -qw net.ipv6.conf.all.forwarding=0",
+                "net.ipv6.conf.all.forwarding was off",
+            ),
+            (
                 "ip addr del 10.86.0.1/16 dev hulltest0",
                 "had no address 10.86.0.1/16",
             ),
