@@ -12,6 +12,9 @@ pub mod v1 {
     include!("generated/runtime.v1.rs");
 }
 
+/// The interface itself, as text.
+pub const PROTO: &str = include_str!("../proto/runtime_v1.proto");
+
 mod connect;
 pub use connect::{MESSAGE_LIMIT, connect};
 

@@ -4,6 +4,7 @@
 //! [`command`]); the program is `main.rs`.
 
 mod container;
+mod cri;
 mod image;
 mod ns;
 mod proc;
@@ -11,6 +12,7 @@ mod run;
 mod table;
 pub mod template;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -21,7 +23,7 @@ const ABOUT: &str = "Run and look at containers";
 /// The definition of the command line.
 #[must_use]
 pub fn command() -> Command {
-    Command::new("hullctl")
+    let command = Command::new("hullctl")
         .version(env!("CARGO_PKG_VERSION"))
         .about(ABOUT)
         .arg_required_else_help(true)
@@ -29,14 +31,22 @@ pub fn command() -> Command {
         .subcommand(run::command())
         .subcommand(image::command())
         .subcommand(ns::command())
-        .subcommand(container::command())
+        .subcommand(container::command());
+    cri::extend(command)
 }
 
 /// Runs the program with the process's own arguments.
 #[must_use]
 pub fn main() -> ExitCode {
-    let matches = command().get_matches();
-    match dispatch(&matches) {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let result = match cri::is_crictl(arguments.first()) {
+        true => dispatch(&cri::crictl().get_matches_from(arguments), true),
+        false => dispatch(
+            &command().get_matches_from(cri::redirect_run(arguments)),
+            false,
+        ),
+    };
+    match result {
         Ok(code) => code,
         Err(e) => {
             eprintln!("hullctl: {e:#}");
@@ -45,14 +55,18 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(matches: &clap::ArgMatches) -> Result<ExitCode> {
-    match matches.subcommand() {
-        Some(("image", m)) => image::run(m),
-        Some(("run", m)) => run::run(&run::parse(m)?),
-        Some(("ns", m)) => ns::run(m),
-        Some(("container", m)) => container::run(m),
-        // clap has refused everything else: subcommand_required.
-        _ => Ok(ExitCode::FAILURE),
+fn dispatch(matches: &clap::ArgMatches, crictl: bool) -> Result<ExitCode> {
+    let Some((name, m)) = matches.subcommand() else {
+        // clap has refused this: subcommand_required.
+        return Ok(ExitCode::FAILURE);
+    };
+    match name {
+        _ if crictl => cri::dispatch(matches, name, m),
+        "image" => image::run(m),
+        "run" => run::run(&run::parse(m)?),
+        "ns" => ns::run(m),
+        "container" => container::run(m),
+        _ => cri::dispatch(matches, name, m),
     }
 }
 

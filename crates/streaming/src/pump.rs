@@ -84,7 +84,7 @@ pub(crate) fn start(
 }
 
 /// Copies until either side ends. That side knows; there is nobody else to tell.
-pub(crate) async fn copy<R, W>(from: &mut R, to: &mut W)
+pub async fn copy<R, W>(from: &mut R, to: &mut W)
 where
     R: AsyncRead + Unpin + ?Sized,
     W: AsyncWrite + Unpin + ?Sized,

@@ -1,5 +1,11 @@
 //! Port-forward, our client against our server over real sockets, both transports.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 mod common;
 
 use std::net::SocketAddr;

@@ -1,5 +1,11 @@
 //! Exec and attach, our client against our server over real sockets.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on fails"
+)]
+
 mod common;
 
 use common::{BOTH, all, exec, start};

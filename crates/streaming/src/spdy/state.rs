@@ -44,13 +44,21 @@ struct Entry {
 }
 
 impl Entry {
-    fn wake(&mut self) {
-        for waker in [self.reader.take(), self.writer.take()]
-            .into_iter()
-            .flatten()
-        {
+    fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
             waker.wake();
         }
+    }
+
+    fn wake_writer(&mut self) {
+        if let Some(waker) = self.writer.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        self.wake_reader();
+        self.wake_writer();
     }
 }
 
@@ -243,7 +251,7 @@ impl State {
                 self.initial_send = new;
                 for entry in self.streams.values_mut() {
                     entry.send += change;
-                    entry.writer.take().map(Waker::wake);
+                    entry.wake_writer();
                 }
             }
         }
@@ -258,11 +266,11 @@ impl State {
                 return Err("the connection's window is larger than 2^31".to_owned());
             }
             for entry in self.streams.values_mut() {
-                entry.writer.take().map(Waker::wake);
+                entry.wake_writer();
             }
         } else if let Some(entry) = self.streams.get_mut(&id) {
             entry.send += i64::from(delta);
-            entry.writer.take().map(Waker::wake);
+            entry.wake_writer();
             if too_large(entry.send) {
                 entry.reset = Some(status::FLOW_CONTROL_ERROR);
                 entry.wake();
@@ -275,7 +283,7 @@ impl State {
     fn remote_fin(&mut self, id: u32) {
         if let Some(entry) = self.streams.get_mut(&id) {
             entry.remote_closed = true;
-            entry.reader.take().map(Waker::wake);
+            entry.wake_reader();
         }
     }
 
@@ -344,7 +352,7 @@ impl State {
         entry.buffer.extend_from_slice(&bytes[..n]);
         self.buffered += n;
         if n > 0 {
-            entry.reader.take().map(Waker::wake);
+            entry.wake_reader();
         }
         n
     }
@@ -510,7 +518,7 @@ impl State {
         for id in std::mem::take(&mut self.blocked) {
             if let Some(entry) = self.streams.get_mut(&id) {
                 entry.waits = false;
-                entry.writer.take().map(Waker::wake);
+                entry.wake_writer();
             }
         }
     }
