@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use supervise::protocol::{Kind, Oom, Phase, What};
 
-use crate::support::{Pod, is_alive, sandbox};
+use crate::support::{Pod, is_alive, sandbox, wait_until};
 
 #[test]
 fn a_pod_lives_and_dies() {
@@ -57,4 +57,71 @@ fn what_cannot_be_started_says_why() {
     let exit = pod.exit("script");
     assert_eq!(exit.reason, "StartError");
     assert!(exit.ended.note.unwrap().contains("/no/interpreter"));
+}
+
+#[test]
+fn containers_hold_nothing_of_the_supervisors_or_of_each_other() {
+    let mut pod = Pod::new("held");
+    let first = pod.script("a", "sleep 1000");
+    let first = supervise::protocol::Create {
+        stdin: supervise::protocol::Stdin::Open,
+        ..first
+    };
+    pod.run(first);
+    let second = pod.script("b", "ls /proc/self/fd");
+    let id = second.id.clone();
+    let (pid, _) = pod.create(second);
+    // One that waits to be started is still our program.
+    let mut pipes = 0;
+    let mut others = Vec::new();
+    for fd in std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let target = std::fs::read_link(fd.unwrap().path()).unwrap();
+        let target = target.to_string_lossy().into_owned();
+        match target.split(':').next().unwrap() {
+            "pipe" => pipes += 1,
+            "/dev/null" | "socket" => {}
+            _ => others.push(target),
+        }
+    }
+    assert_eq!((pipes, others), (2, Vec::<String>::new()));
+    pod.client.start(&id).unwrap();
+    pod.exit("b");
+    // The last one is of ls itself.
+    assert_eq!(pod.text("b", "stdout"), "0\n1\n2\n3\n");
+    let wish = supervise::protocol::ExecSync {
+        id: pod.id("a"),
+        args: ["ls", "/proc/self/fd"].map(str::to_owned).to_vec(),
+        ..supervise::protocol::ExecSync::default()
+    };
+    let got = pod.client.exec_sync(wish).unwrap();
+    assert_eq!(got.stdout, b"0\n1\n2\n3\n");
+}
+
+#[test]
+fn a_supervisor_outlives_its_daemon() {
+    let mut pod = Pod::new("orphan");
+    let create = pod.script("c", "read x; echo late; exit 2");
+    let create = supervise::protocol::Create {
+        stdin: supervise::protocol::Stdin::Once,
+        ..create
+    };
+    let id = create.id.clone();
+    pod.run(create);
+    let wish = supervise::protocol::Attach {
+        id,
+        stdin: true,
+        stdout: false,
+        stderr: false,
+    };
+    let parts = pod.client.attach(wish).unwrap();
+    // The daemon dies: all its connections and descriptors go, the input's end among them.
+    let dir = pod.pod_dir();
+    drop(parts);
+    pod.client = supervise::Client::connect(&dir).unwrap();
+    pod.events = supervise::Client::connect(&dir).unwrap();
+    wait_until("its end", || pod.status("c").exit);
+    assert_eq!(pod.text("c", "stdout"), "late\n");
+    // What happened meanwhile waits to be fetched.
+    pod.events.subscribe(0).unwrap();
+    assert_eq!(pod.exit("c").ended.code, Some(2));
 }

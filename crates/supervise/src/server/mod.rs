@@ -66,6 +66,8 @@ pub struct Supervisor {
     journal: Journal,
     /// /dev/null.
     null: OwnedFd,
+    /// What oom_score_adj was for whoever started us, if it is another now.
+    oom_score: Option<String>,
     /// A pipe into which output is looked at before it is taken.
     side: (OwnedFd, OwnedFd),
     /// The last key given out.
@@ -102,8 +104,7 @@ impl Supervisor {
         let own = Some(rustix::process::getpid());
         rustix::process::set_child_subreaper(own)
             .context("prctl", || "PR_SET_CHILD_SUBREAPER, 1")?;
-        // Without CAP_SYS_RESOURCE it stays as it is.
-        let _ = std::fs::write("/proc/self/oom_score_adj", "-999");
+        let oom_score = protect_from_oom();
         let set = SignalSet::empty().with(SIGCHLD).with(SIGTERM).with(SIGINT);
         sys::signal::set_mask(&set)?;
         let signals = sys::signal::signalfd(&set)?;
@@ -127,6 +128,7 @@ impl Supervisor {
             containers: BTreeMap::new(),
             commands: BTreeMap::new(),
             null,
+            oom_score,
             side: side.context("pipe2", || "")?,
             last: 0,
             quit: false,
@@ -143,7 +145,7 @@ impl Supervisor {
             let limit = self.next_deadline();
             let limit = limit.map(|at| at.saturating_duration_since(Instant::now()));
             let rest = idle && limit.is_none();
-            let limit = limit.or((!rest).then_some(IDLE));
+            let limit = limit.or_else(|| (!rest).then_some(IDLE));
             let sources = self.poller.wait(limit, rest)?;
             idle = sources.is_empty();
             for source in sources {
@@ -241,6 +243,15 @@ impl Supervisor {
         let found = self.containers.iter().find(|(_, c)| c.id() == id);
         found.map(|(key, _)| *key).ok_or_else(|| not_found(id))
     }
+}
+
+/// Makes the OOM killer look elsewhere; what it was before, which is what containers inherit.
+/// Without CAP_SYS_RESOURCE it stays as it is.
+fn protect_from_oom() -> Option<String> {
+    let path = "/proc/self/oom_score_adj";
+    let before = std::fs::read_to_string(path).ok()?;
+    let set = std::fs::write(path, "-999");
+    set.ok().map(|()| before)
 }
 
 fn not_found(id: &str) -> crate::Error {

@@ -71,7 +71,8 @@ impl Supervisor {
         let (ours, theirs) = Channel::pair()?;
         match clone3(&CloneArgs::default())? {
             Cloned::Child => {
-                work(&theirs, stdio, task);
+                let oom_score = self.oom_score.as_deref();
+                work(&theirs, stdio, oom_score, task);
                 sys::process::exit_now(0)
             }
             Cloned::Parent { pid, pidfd } => {
@@ -184,7 +185,11 @@ impl Worker {
 }
 
 /// What the fork does.
-fn work(channel: &Channel, stdio: [BorrowedFd<'_>; 3], task: Task<'_>) {
+fn work(channel: &Channel, stdio: [BorrowedFd<'_>; 3], oom_score: Option<&str>, task: Task<'_>) {
+    if let Some(before) = oom_score {
+        // Raising it is always allowed; a container must not be spared as its supervisor is.
+        let _ = std::fs::write("/proc/self/oom_score_adj", before);
+    }
     let result = prepare(channel, stdio).and_then(|()| {
         let mut warnings = 0;
         task(&mut |text| {
