@@ -228,9 +228,10 @@ impl Bridge {
     /// The elements of all attachments of this boot that are made, whosever they are.
     fn all_elements(&self, state: &State) -> Result<Vec<Element>> {
         let mut list = Vec::new();
-        for id in state.ids()? {
-            let record = state.read(&id)?.filter(|record| record.setup.is_some());
-            list.extend(record.iter().flat_map(|record| elements(state, record)));
+        for record in state.records()?.values() {
+            if record.setup.is_some() {
+                list.extend(elements(state, record));
+            }
         }
         Ok(list)
     }
@@ -415,9 +416,8 @@ impl Bridge {
 
     /// Turns route_localnet off where no attachment needs it any more.
     pub(crate) fn close_localnet(&self, state: &State) -> Result<()> {
-        for id in state.ids()? {
-            if let Some(record) = state.read(&id)?
-                && let Made::Builtin(place) = &record.made
+        for record in state.records()?.values() {
+            if let Made::Builtin(place) = &record.made
                 && needs_localnet(&record.attachment, place)
             {
                 return Ok(());

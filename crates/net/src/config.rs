@@ -11,7 +11,7 @@ use crate::attachment::check_interface_name;
 use crate::{Error, Result};
 
 /// Where the network of a machine keeps its state, if nothing else is said.
-pub const STATE_DIR: &str = "/run/hull/net";
+pub const STATE_DIR: &str = "/var/lib/hull/network";
 
 /// The network of all pods of a machine.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use crate::bridge::Bridge;
 use crate::cni::{self, Client, NetworkList};
 use crate::error::Doing as _;
 use crate::rtnl::Links;
-use crate::state::{Made, Record, State};
+use crate::state::{Made, Record, State, identity};
 use crate::{Backend, Config, Error, Result, netns, sysctl};
 
 /// The network of all pods of a machine. Methods may be called from any thread and any process
@@ -120,17 +120,24 @@ impl Network {
         attachment.check()?;
         let id = attachment.id.as_str();
         let lock = self.state.lock_id(id)?;
-        if let Some(record) = self.state.read(id)? {
-            if record.attachment == *attachment
-                && let Some(setup) = &record.setup
-                && self.still_holds(&record)
-            {
-                return Ok(setup.clone());
+        match self.state.read(id) {
+            Ok(Some(record)) => {
+                if record.attachment == *attachment
+                    && let Some(setup) = &record.setup
+                    && self.still_holds(&record)
+                {
+                    return Ok(setup.clone());
+                }
+                self.undo(&record)?;
             }
-            self.undo(&record)?;
-        } else if !lock.is_fresh() {
+            Ok(None) if lock.is_fresh() => {}
             // A crash before the record was written.
-            self.state.release_all(id)?;
+            Ok(None) => drop(self.state.release_all(id)?),
+            Err(Error::Json { .. }) => {
+                self.undo_unrecorded(id)?;
+                self.state.forget(id)?;
+            }
+            Err(error) => return Err(error),
         }
         self.build(attachment)
             .doing(|| format!("attach pod {id} to the network"))
@@ -164,6 +171,7 @@ impl Network {
             attachment: attachment.clone(),
             made,
             setup: None,
+            namespace: identity(&attachment.netns),
         };
         let mut record = match self.network_list()? {
             Some(list) => record(Made::Cni {
@@ -248,7 +256,7 @@ impl Network {
             Made::Cni { network, result } => match stored(network) {
                 Ok(list) => {
                     let attachment = &record.attachment;
-                    let there = record.boot == self.state.boot() && attachment.netns.exists();
+                    let there = record.boot == self.state.boot() && record.has_namespace();
                     self.cni.del(&list, attachment, result.as_ref(), there)
                 }
                 Err(error) => vec![error],
@@ -378,9 +386,7 @@ impl Network {
     fn still_holds(&self, record: &Record) -> bool {
         match &record.made {
             Made::Builtin(_) => self.check_record(record).is_ok(),
-            Made::Cni { .. } => {
-                record.boot == self.state.boot() && record.attachment.netns.exists()
-            }
+            Made::Cni { .. } => record.boot == self.state.boot() && record.has_namespace(),
         }
     }
 

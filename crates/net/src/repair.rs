@@ -18,12 +18,7 @@ impl Bridge {
         // First the elements, then the records: what is in the sets and has no record by now,
         // has none any more.
         let there = self.tables()?.elements()?;
-        let mut records = BTreeMap::new();
-        for id in state.ids()? {
-            if let Some(record) = state.read(&id)? {
-                records.insert(id, record);
-            }
-        }
+        let records = state.records()?;
         self.repair_links(state, &bridge, &records, &mut found)?;
         self.repair_elements(state, &there, &records, &mut found)?;
         let mut places = records.values().filter_map(finished);

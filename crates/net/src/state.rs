@@ -11,11 +11,11 @@
 //! last4, last6          where to look for the next free address
 //! ```
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -39,6 +39,23 @@ pub(crate) struct Record {
     pub(crate) made: Made,
     /// What it got; none while it is being made.
     pub(crate) setup: Option<Setup>,
+    /// Device and inode of its network namespace: a path by way of a process may lead to another
+    /// one later.
+    #[serde(default)]
+    pub(crate) namespace: Option<(u64, u64)>,
+}
+
+impl Record {
+    /// Whether the namespace is still where it was.
+    pub(crate) fn has_namespace(&self) -> bool {
+        self.namespace.is_some() && self.namespace == identity(&self.attachment.netns)
+    }
+}
+
+/// Device and inode of what a path leads to.
+pub(crate) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// Who made an attachment, and what that takes to undo.
@@ -225,7 +242,13 @@ impl State {
             source,
         })?;
         let draft = draft_of(&path);
-        fs::write(&draft, text).context("write", || draft.display().to_string())?;
+        let name = || draft.display().to_string();
+        let mut file = File::create(&draft).context("open", name)?;
+        file.write_all(&text).context("write", name)?;
+        if matches!(record.made, Made::Cni { .. }) {
+            // It must outlive a power cut: the plugins' own files do.
+            file.sync_data().context("fdatasync", name)?;
+        }
         fs::rename(&draft, &path).context("rename", || path.display().to_string())?;
         Ok(())
     }
@@ -236,6 +259,22 @@ impl State {
             remove(&path)?;
         }
         Ok(())
+    }
+
+    /// All records that can be read, whosever they are. One that cannot (a power cut) stands for
+    /// nothing that the kernel holds, and is left to the collector.
+    pub(crate) fn records(&self) -> Result<BTreeMap<String, Record>> {
+        let mut records = BTreeMap::new();
+        for id in self.ids()? {
+            match self.read(&id) {
+                Ok(Some(record)) => {
+                    records.insert(id, record);
+                }
+                Ok(None) | Err(Error::Json { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
     }
 
     /// The ids of all records, whosever they are.

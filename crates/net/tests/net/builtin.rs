@@ -203,6 +203,31 @@ fn a_reboot_frees_everything() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_stops_nothing() {
+    lab("torn", |lab| {
+        let network = lab.network();
+        let a = lab.pod(&network, "a");
+        for text in ["", "{\"owner\":"] {
+            std::fs::write(lab.state().join("attachments/a"), text).unwrap();
+            std::fs::write(lab.state().join("attachments/b"), text).unwrap();
+            let network = lab.network();
+            network.repair().unwrap();
+            assert!(network.status().ready);
+            network.setup(&a.attachment).unwrap();
+            network.check("a").unwrap();
+            assert_eq!(network.addresses_held().unwrap(), 2);
+            let (_, errors) = network.gc(|id| id == "a");
+            // It is said once, and it is gone.
+            assert!(
+                errors[0].to_string().contains("attachments/b"),
+                "{errors:?}"
+            );
+            assert!(network.gc(|id| id == "a").1.is_empty());
+        }
+    });
+}
+
+#[test]
 fn a_pod_whose_namespace_is_gone_is_detached() {
     lab("gone", |lab| {
         let network = lab.network();

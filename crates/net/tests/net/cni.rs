@@ -385,6 +385,32 @@ fn a_plugin_that_does_not_let_go_blocks_nothing() {
     });
 }
 
+/// The path by way of a process may lead to another namespace when the process is gone.
+#[test]
+fn a_plugin_is_never_sent_into_another_namespace() {
+    lab("stranger", |lab| {
+        lab.plugin("first", RECORDER);
+        let list = json!({"cniVersion": "1.0.0", "name": "test", "type": "first"});
+        lab.conf("10-test.conf", &list);
+        let network = lab.network();
+        let link = lab.dir.join("netns-of-a-process");
+        let point_to = |path: &std::path::Path| {
+            let _ = std::fs::remove_file(&link);
+            std::os::unix::fs::symlink(path, &link).unwrap();
+        };
+        let (one, other) = (network.create_netns("one"), network.create_netns("other"));
+        point_to(&one.unwrap());
+        let attachment = Attachment::new("a", &link);
+        network.setup(&attachment).unwrap();
+        network.setup(&attachment).unwrap();
+        assert_eq!(lab.recorded().len(), 1, "the same request again");
+        point_to(&other.unwrap());
+        network.teardown("a").unwrap();
+        let asked = lab.recorded();
+        assert_eq!((asked.len(), &asked[0]["netns"]), (1, &json!("")));
+    });
+}
+
 #[test]
 fn the_configuration_in_force_is_the_first_that_can_be_read() {
     lab("conf", |lab| {
