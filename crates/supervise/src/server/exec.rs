@@ -180,6 +180,8 @@ impl Supervisor {
         let caller = command.caller;
         let Some(made) = outcome.made else {
             if command.timed_out {
+                // Its worker may have come as far as a process of its own.
+                self.kill_command(key);
                 return self.finish_command(key, Ended::default());
             }
             if let Some(failure) = outcome.failure {
@@ -211,6 +213,9 @@ impl Supervisor {
             };
             let fds: Vec<BorrowedFd<'_>> = all.iter().map(|(_, fd)| fd.as_fd()).collect();
             self.reply_with(caller, Reply::Started(process), &fds);
+        }
+        if self.commands.get(&key).is_some_and(|c| c.timed_out) {
+            self.kill_command(key);
         }
         self.on_command_end(key);
     }
