@@ -148,6 +148,18 @@ impl Manager {
         self.mode
     }
 
+    /// The directories of those hierarchies whose limits end processes or keep them from starting.
+    pub fn limiting_directories(&self, visit: &mut dyn FnMut(&Path)) {
+        for group in &self.v1 {
+            if group.has("memory") || group.has("pids") {
+                visit(group.dir.path());
+            }
+        }
+        if let Some(tree) = &self.unified {
+            visit(tree.dir.path());
+        }
+    }
+
     /// Directories by controller, as runc's state has them: `name=systemd` for a named hierarchy
     /// and an empty name for the version 2 tree.
     #[must_use]

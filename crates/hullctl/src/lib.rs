@@ -5,12 +5,17 @@
 
 mod container;
 mod cri;
+mod doctor;
 mod image;
 mod ns;
 mod proc;
 mod run;
+mod selftest;
 mod table;
 pub mod template;
+mod top;
+mod units;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -31,7 +36,12 @@ pub fn command() -> Command {
         .subcommand(run::command())
         .subcommand(image::command())
         .subcommand(ns::command())
-        .subcommand(container::command());
+        .subcommand(container::command())
+        .subcommand(why::command())
+        .subcommand(top::command())
+        .subcommand(doctor::command())
+        .subcommand(selftest::command())
+        .subcommand(selftest::probe::command());
     cri::extend(command)
 }
 
@@ -60,12 +70,21 @@ fn dispatch(matches: &clap::ArgMatches, crictl: bool) -> Result<ExitCode> {
         // clap has refused this: subcommand_required.
         return Ok(ExitCode::FAILURE);
     };
+    // A reader that has seen enough (`| head`) ends these quietly.
+    if !crictl && matches!(name, "ns" | "why" | "top" | "doctor" | "selftest") {
+        sys::signal::reset_for_exec()?;
+    }
     match name {
         _ if crictl => cri::dispatch(matches, name, m),
         "image" => image::run(m),
         "run" => run::run(&run::parse(m)?),
         "ns" => ns::run(m),
         "container" => container::run(m),
+        "why" => why::run(m),
+        "top" => top::run(m),
+        "doctor" => doctor::run(m),
+        "selftest" => selftest::run(m),
+        "selftest-probe" => Ok(selftest::probe::run(m)),
         _ => cri::dispatch(matches, name, m),
     }
 }

@@ -84,6 +84,22 @@ fn real_time(name: &str) -> Option<i32> {
 /// # Errors
 /// [`Error::NotRunning`], or the kernel's refusal.
 pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
+    send(container, signal, all)?;
+    if signal != 0 {
+        // Whoever runs this program wants it, not the program itself.
+        let caller = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+        let name = std::fs::read_to_string(format!("/proc/{caller}/comm")).unwrap_or_default();
+        let user = rustix::process::getuid();
+        crate::verdict::note(
+            container,
+            "kill",
+            &format!("{signal} {user} {caller} {name}"),
+        );
+    }
+    Ok(())
+}
+
+fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
     let manager = container.cgroups();
     let status = container.status()?;
     if matches!(status, Status::Stopped | Status::Creating) {

@@ -27,6 +27,7 @@ mod spawn;
 pub mod start;
 pub mod sweep;
 pub mod teardown;
+pub mod verdict;
 pub mod wire;
 
 // A process of it: identity, program, terminal, hooks.

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use sys::{Context, Errno};
 
 use crate::record::Record;
+use crate::verdict::{ENDED, KEPT};
 use crate::{ContainerId, Error, ProcessId, Result};
 
 /// Where root's containers are.
@@ -220,18 +221,27 @@ impl StateRoot {
     }
 
     fn names(&self) -> Result<Vec<String>> {
-        let args = || self.path.display().to_string();
-        let mut names = Vec::new();
-        for entry in Dir::read_from(&self.dir).context("getdents64", args)? {
-            let entry = entry.context("getdents64", args)?;
-            // hulld's socket lies here, too.
-            if entry.file_type() == FileType::Socket {
-                continue;
+        // hulld's socket lies here, too.
+        names(&self.dir, &self.path, false)
+    }
+
+    /// Of the containers that have gone only the last [`KEPT`] are remembered.
+    fn forget_the_oldest(&self) -> Result<()> {
+        let ended = self.child(ENDED)?.ok_or(Error::NotRunning)?;
+        let mut names = names(&ended.dir, &ended.path, true)?;
+        // Their names begin with the time.
+        names.sort_unstable();
+        for name in &names[..names.len().saturating_sub(KEPT)] {
+            let path = format!("{ENDED}/{name}");
+            if let Some(dir) = self.child(&path)? {
+                dir.remove_as(self, &path)?;
             }
-            names.push(entry.file_name().to_string_lossy().into_owned());
         }
-        names.retain(|name| name != "." && name != "..");
-        Ok(names)
+        Ok(())
+    }
+
+    fn error(&self, call: &'static str, name: &str, errno: Errno) -> Error {
+        sys::Error::new(call, self.path.join(name).display().to_string(), errno).into()
     }
 }
 
@@ -279,8 +289,11 @@ impl ContainerDir {
     /// # Errors
     /// open(2)'s, write(2)'s.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        self.put(name, OFlags::TRUNC, bytes)
+    }
+
+    fn put(&self, name: &str, how: OFlags, bytes: &[u8]) -> Result<()> {
+        let flags = how | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)
             .map_err(|e| self.error("openat", name, e))?;
         std::io::Write::write_all(&mut std::fs::File::from(file), bytes)
@@ -343,20 +356,47 @@ impl ContainerDir {
         Ok(())
     }
 
-    /// Removes the directory with its files; one that is gone is no error.
+    /// Takes the directory away from its id and keeps it for a while among [`ENDED`]; one that is
+    /// gone, or has become another container's, is no error.
     ///
     /// # Errors
-    /// unlink(2)'s, rmdir(2)'s.
-    pub fn remove(&self, root: &StateRoot, id: &ContainerId) -> Result<()> {
-        self.remove_as(root, id.as_str())
+    /// rename(2)'s.
+    pub fn retire(&self, root: &StateRoot, id: &ContainerId) -> Result<()> {
+        if !self.is_named(root, id) {
+            return Ok(());
+        }
+        match rustix::fs::mkdirat(&root.dir, ENDED, Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(root.error("mkdirat", ENDED, e)),
+        }
+        let name = format!("{ENDED}/{}{SEPARATOR}{id}", crate::clock::now_rfc3339());
+        match rustix::fs::renameat(&root.dir, id.as_str(), &root.dir, &name) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(e) => return Err(root.error("renameat", &name, e)),
+        }
+        // Whatever stands in its way now, the next one tries again.
+        let _ = root.forget_the_oldest();
+        Ok(())
+    }
+
+    /// Whether the id leads here, and not to nothing or to another container.
+    fn is_named(&self, root: &StateRoot, id: &ContainerId) -> bool {
+        let named = rustix::fs::statat(&root.dir, id.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+        let own = rustix::fs::fstat(&self.dir);
+        matches!((named, own), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
+    }
+
+    /// Appends to a file of mode 0600.
+    ///
+    /// # Errors
+    /// open(2)'s, write(2)'s.
+    pub fn append(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.put(name, OFlags::APPEND, bytes)
     }
 
     fn remove_as(&self, root: &StateRoot, name: &str) -> Result<()> {
-        let args = || self.path.display().to_string();
-        for entry in Dir::read_from(&self.dir).context("getdents64", args)? {
-            let entry = entry.context("getdents64", args)?;
-            let file = entry.file_name().to_string_lossy();
-            if file != "." && file != ".." && file != RECORD {
+        for file in names(&self.dir, &self.path, true)? {
+            if file != RECORD {
                 self.remove_entry(&file)?;
             }
         }
@@ -379,6 +419,20 @@ impl ContainerDir {
     fn error(&self, call: &'static str, name: &str, errno: Errno) -> Error {
         sys::Error::new(call, self.path.join(name).display().to_string(), errno).into()
     }
+}
+
+fn names(dir: &OwnedFd, path: &Path, sockets: bool) -> Result<Vec<String>> {
+    let args = || path.display().to_string();
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir).context("getdents64", args)? {
+        let entry = entry.context("getdents64", args)?;
+        if !sockets && entry.file_type() == FileType::Socket {
+            continue;
+        }
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.retain(|name| name != "." && name != "..");
+    Ok(names)
 }
 
 fn open_dir(at: impl std::os::fd::AsFd, path: &Path) -> sys::Result<OwnedFd> {

@@ -44,6 +44,7 @@ pub fn run(root: &StateRoot, request: &Request, options: Options, warn: Warn<'_>
         return Ok(0);
     };
     let code = foreground.attend(created.child.pid, created.console.take())?;
+    crate::verdict::note(&created.container, "exit", &code.to_string());
     if !options.keep
         && let Err(e) = teardown::teardown(root, &created.container, true, warn)
     {

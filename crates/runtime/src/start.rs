@@ -115,7 +115,7 @@ pub fn attend(
                 }
             }
             Some((Message::Failed { kind, text }, _)) => {
-                return Err(Error::Reported {
+                break Err(Error::Reported {
                     kind,
                     message: text,
                 });
@@ -124,7 +124,7 @@ pub fn attend(
             None if executing => break Ok(()),
             None => {
                 let text = "the container's first process ended before it executed the program";
-                return Err(Error::WrongState(text.to_owned()));
+                break Err(Error::WrongState(text.to_owned()));
             }
         }
     };
@@ -132,7 +132,8 @@ pub fn attend(
         let state = container.oci_state(Status::Running);
         hooks::run_all("poststart", &container.record.poststart, &state)
     });
-    if result.is_err() {
+    if let Err(e) = &result {
+        crate::verdict::note(container, "failed", &e.to_string());
         // The specification wants it stopped. That it has ended by itself is as good.
         let _ = init.signal(SIGKILL);
     }

@@ -27,6 +27,9 @@ pub fn teardown(
     warn: Warn<'_>,
 ) -> Result<()> {
     let record = &container.record;
+    if record.creator.is_none() {
+        crate::verdict::facts(container);
+    }
     let mut errors: Vec<Error> = Vec::new();
     if let Some(state) = &record.cgroup {
         let manager = Manager::from_state(state.clone());
@@ -53,7 +56,7 @@ pub fn teardown(
             }
         }
     }
-    container.dir.remove(root, &container.id)
+    container.dir.retire(root, &container.id)
 }
 
 /// Kills what still runs (without a pid namespace of its own a container's processes outlive

@@ -23,7 +23,7 @@ pub use arena::{Arena, Run};
 pub use criu::criu_refusal;
 pub use image::{build_rootfs, docker_archive, rootfs_tar};
 pub use pty::Pty;
-pub use runtime::{Kind, Runtime};
+pub use runtime::{Kind, Runtime, built};
 
 use std::io::Write;
 use std::time::{Duration, Instant};

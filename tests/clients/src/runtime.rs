@@ -48,7 +48,7 @@ impl Runtime {
     /// When it does not build.
     pub fn workspace_hull() -> PathBuf {
         static BUILT: OnceLock<PathBuf> = OnceLock::new();
-        BUILT.get_or_init(build_hull).clone()
+        BUILT.get_or_init(|| built("hull")).clone()
     }
 
     /// The runtime at `path`, asked for its name.
@@ -77,18 +77,24 @@ impl Runtime {
     }
 }
 
-/// Builds the workspace's hull and tells where it is: beside this test program.
-fn build_hull() -> PathBuf {
+/// Builds one of the workspace's programs and tells where it is: beside this test program.
+///
+/// # Panics
+/// When it does not build.
+pub fn built(program: &str) -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let test = std::env::current_exe().unwrap();
     // target/TRIPLE/PROFILE/deps/NAME-HASH
     let profile = test.ancestors().nth(2).expect("a test runs from target/");
     let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "--package", "hull"]);
+    build.args(["build", "--quiet", "--package", program]);
     if profile.ends_with("release") {
         build.arg("--release");
     }
     let status = build.status().expect("cargo starts");
-    assert!(status.success(), "cargo build --package hull: {status}");
-    profile.join("hull")
+    assert!(
+        status.success(),
+        "cargo build --package {program}: {status}"
+    );
+    profile.join(program)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use client_suite::{Arena, Kind, Pty, Run, Runtime};
@@ -30,17 +30,17 @@ struct Last {
 }
 
 impl Session {
-    /// A session in an arena of its own, where `hull` is the runtime under test and `$IMAGE` the
-    /// directory of the image.
+    /// A session in an arena of its own, where `hull` is the runtime under test, `hullctl` the
+    /// workspace's, and `$IMAGE` the directory of the image.
     ///
     /// # Panics
     /// When the arena cannot be made.
-    pub fn new(name: &str, image: &Path) -> Self {
+    pub fn new(name: &str, image: Option<&Path>) -> Self {
         let arena = Arena::new(name);
         install(&arena.runtime, &arena.dir().join("bin"));
         Self {
             arena,
-            image: image.display().to_string(),
+            image: image.map_or_else(String::new, |path| path.display().to_string()),
             terminals: BTreeMap::new(),
             last: None,
         }
@@ -160,10 +160,21 @@ impl Session {
     }
 }
 
+/// `hullctl` from where the runtime under test is, if that is a build of ours, else from the build
+/// of this test.
+fn workspace_hullctl(runtime: &Runtime) -> PathBuf {
+    let beside = runtime.path.with_file_name("hullctl");
+    if runtime.kind == Kind::Hull && beside.exists() {
+        return beside;
+    }
+    client_suite::built("hullctl")
+}
+
 /// Puts `hull` into the directory `bin`: the runtime under test, which needs hull's terminal
-/// receiver when it is a peer.
+/// receiver when it is a peer. And `hullctl`, which is always the workspace's.
 fn install(runtime: &Runtime, bin: &Path) {
     fs::create_dir(bin).unwrap();
+    symlink(workspace_hullctl(runtime), bin.join("hullctl")).unwrap();
     let name = bin.join("hull");
     if runtime.kind == Kind::Hull {
         symlink(&runtime.path, name).unwrap();

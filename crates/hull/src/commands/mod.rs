@@ -20,6 +20,7 @@ pub mod recvtty;
 pub mod restore;
 pub mod resume;
 pub mod run;
+pub mod selftest;
 pub mod spec;
 pub mod start;
 pub mod state;
@@ -100,6 +101,7 @@ entries! {
     restore 1,
     resume 1,
     run 1,
+    selftest 1,
     spec 1,
     start 1,
     state 1,

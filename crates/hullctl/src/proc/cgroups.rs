@@ -76,17 +76,6 @@ impl Mounts {
     }
 }
 
-/// The directory of a process's group for a controller: its v1 hierarchy, or v2's with an empty
-/// name.
-pub fn directory_of(pid: i32, controller: &str) -> Option<PathBuf> {
-    let groups = of(pid).ok()?;
-    let mounts = mounts().ok()?;
-    let matching = groups
-        .iter()
-        .find(|g| g.controllers == controller || g.controllers.split(',').any(|c| c == controller));
-    mounts.directory(matching?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 pub mod cgroups;
 pub mod containers;
 pub mod stat;
+pub mod waits;
 
 use anyhow::{Context as _, Result};
 
@@ -53,4 +54,9 @@ pub fn status_field(status: &str, field: &str) -> Option<String> {
 /// All of /proc/PID/status; empty where the process has ended.
 pub fn status(pid: i32) -> String {
     std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+/// The calling process's.
+pub fn status_self() -> String {
+    std::fs::read_to_string("/proc/self/status").unwrap_or_default()
 }

@@ -32,7 +32,9 @@ pub fn run(
         let console = terminal.map(Terminal::receive).transpose()?;
         start::start(&created.container, None, warn)?;
         eprintln!("{}\n", steps(&record.steps()?));
-        Ok(foreground.attend(created.child.pid, console)?)
+        let code = foreground.attend(created.child.pid, console)?;
+        runtime::verdict::note(&created.container, "exit", &code.to_string());
+        Ok(code)
     });
     if let Err(e) = teardown::teardown(root, &created.container, true, warn) {
         warn(&e.to_string());

@@ -41,7 +41,7 @@ impl HostRoot {
             .recursive(true)
             .create(base)
             .with_context(|| format!("mkdir({BASE})"))?;
-        remove_leftovers(base);
+        remove_leftovers();
         let dir = base.join(std::process::id().to_string());
         fs::create_dir(&dir).with_context(|| format!("mkdir({})", dir.display()))?;
         let root = Self { dir };
@@ -147,14 +147,18 @@ fn idmapped_root(maps: &IdMaps, target: &Path) -> Result<()> {
     })
 }
 
-/// Removes the directories of those who were killed: their pid is gone, or is somebody else's,
-/// who would be using another directory.
-fn remove_leftovers(base: &Path) {
-    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let gone = !Path::new("/proc").join(entry.file_name()).exists();
-        if gone {
-            // Not empty or not ours: then it is not a leftover of the kind that we clear away.
-            let _ = fs::remove_dir(entry.path());
-        }
+/// Removes the directories of those who were killed.
+fn remove_leftovers() {
+    for dir in leftovers() {
+        // Not empty or not ours: then it is not a leftover of the kind that we clear away.
+        let _ = fs::remove_dir(dir);
     }
+}
+
+/// The directories of those who were killed: their pid is gone, or is somebody else's, who would
+/// be using another directory.
+pub fn leftovers() -> Vec<PathBuf> {
+    let entries = fs::read_dir(BASE).into_iter().flatten().flatten();
+    let gone = entries.filter(|e| !Path::new("/proc").join(e.file_name()).exists());
+    gone.map(|e| e.path()).collect()
 }

@@ -27,6 +27,7 @@ use args::{Settings, Target};
 use bundle::Bundle;
 pub use define::command;
 pub use detached::hull_program;
+pub use host::leftovers;
 use image::Prepared;
 pub use image::{clear, state_root};
 
@@ -37,21 +38,17 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     // Before anything else exists: the container must not see the program's own file.
     sys::seal::ensure_sealed().context("run from a sealed copy of this program")?;
-    let record = args.explain.then(Recorder::begin).transpose()?;
+    // Always: `hullctl why` tells afterwards what took long.
+    let record = Recorder::begin()?;
     if let Target::Image(name) = &args.target {
-        return run_image(args, name, record.as_ref());
+        return run_image(args, name, &record);
     }
     let bundle = Bundle::open(args)?;
-    exit_code(stay(
-        args,
-        bundle.dir(),
-        bundle.terminal(),
-        record.as_ref(),
-    )?)
+    exit_code(stay(args, bundle.dir(), bundle.terminal(), &record)?)
 }
 
 /// Creates and starts a container, and stays with it; its exit code.
-fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: Option<&Recorder>) -> Result<i32> {
+fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: &Recorder) -> Result<i32> {
     let sticky = args.root.is_none() && runtime::root::of_user(runtime::is_rootless()).is_some();
     let root = StateRoot::create(&state_root(args), sticky)?;
     let request = Request {
@@ -66,25 +63,26 @@ fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: Option<&Recorder>
         systemd_cgroup: false,
         rootless: runtime::is_rootless(),
         notify_socket: None,
-        start: if record.is_some() {
+        start: if args.explain {
             Start::Later
         } else {
             Start::Attached
         },
     };
     let warn = &mut |text: &str| eprintln!("hullctl: {text}");
-    match record {
-        None => Ok(runtime::run::run(
-            &root,
-            &request,
-            runtime::run::Options::default(),
-            warn,
-        )?),
-        Some(record) => explain::run(&root, request, terminal, record, warn),
+    let ended = if args.explain {
+        explain::run(&root, request, terminal, record, warn)
+    } else {
+        runtime::run::run(&root, &request, runtime::run::Options::default(), warn)
+            .map_err(anyhow::Error::from)
+    };
+    if let Ok(steps) = record.steps() {
+        crate::why::keep_stages(&state_root(args), &args.id, &steps);
     }
+    ended
 }
 
-fn run_image(args: &RunArgs, name: &str, record: Option<&Recorder>) -> Result<ExitCode> {
+fn run_image(args: &RunArgs, name: &str, record: &Recorder) -> Result<ExitCode> {
     let prepared = Prepared::new(args, name, &state_root(args))?;
     quiet_input(&args.settings)?;
     let ended = stay(args, prepared.place.dir(), args.settings.terminal, record);

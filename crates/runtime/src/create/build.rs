@@ -216,6 +216,7 @@ impl<'a> Building<'a> {
 
     /// Unmakes everything; the error to report.
     pub fn undo(mut self, root: &StateRoot, error: Error, warn: Warn<'_>) -> Error {
+        crate::verdict::note(&self.container, "failed", &error.to_string());
         let mut errors = vec![error];
         let began = self.child.is_some();
         if let Some(child) = &mut self.child {

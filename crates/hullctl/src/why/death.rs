@@ -1,0 +1,369 @@
+//! Why a container ended.
+
+use runtime::kill::signal_name;
+
+use super::disk;
+use super::kernel::{self, Denial, OomKill};
+use super::story::Story;
+use super::{Evidence, Verdict};
+use crate::units::bytes;
+
+/// How the first process ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// It returned this, or was killed by a signal and a shell's 128 + n is known.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+    /// Nobody told us.
+    Unknown,
+}
+
+/// The sentence, from the surest cause to the least sure.
+pub fn judge(story: &Story) -> Verdict {
+    let log = kernel::messages();
+    let mut evidence = Vec::new();
+    let end = end_of(story, &mut evidence);
+    let found = never_started(story)
+        .or_else(|| out_of_memory(story, &log, end))
+        .or_else(|| by_request(story, end))
+        .or_else(|| refused_call(story, &log, end))
+        .or_else(|| fault(story, &log, end))
+        .or_else(|| limits(story, end))
+        .unwrap_or_else(|| plain(story, end));
+    let mut verdict = found;
+    verdict.evidence.extend(evidence);
+    verdict
+}
+
+fn verdict(kind: &'static str, sentence: String, evidence: Vec<Evidence>) -> Verdict {
+    Verdict {
+        kind,
+        sentence,
+        evidence,
+    }
+}
+
+/// From the runtime that stayed with it, or from the zombie that was there at the end.
+fn end_of(story: &Story, evidence: &mut Vec<Evidence>) -> End {
+    if let Some(note) = story.last("exit") {
+        evidence.push(Evidence::new(
+            "the runtime, which waited for it",
+            format!("exit code {} at {}", note.detail, note.time),
+        ));
+        return match note.detail.parse() {
+            Ok(code) if code > 128 && code <= 192 => End::Signal(code - 128),
+            Ok(code) => End::Code(code),
+            Err(_) => End::Unknown,
+        };
+    }
+    let Some(stat) = story.files("stat").next() else {
+        return End::Unknown;
+    };
+    match exit_code_in(&stat.text) {
+        Some(status) => {
+            evidence.push(Evidence::new(
+                stat.path.display().to_string(),
+                format!("a zombie with wait status {status}"),
+            ));
+            match status & 0x7f {
+                0 => End::Code(status >> 8),
+                signal => End::Signal(signal),
+            }
+        }
+        None => End::Unknown,
+    }
+}
+
+/// Field 52 of a zombie's stat: the wait status.
+fn exit_code_in(stat: &str) -> Option<i32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    if *fields.first()? != "Z" {
+        return None;
+    }
+    fields.get(52 - 3)?.parse().ok()
+}
+
+fn never_started(story: &Story) -> Option<Verdict> {
+    let note = story.last("failed")?;
+    let kind = if note.detail.contains("exec") {
+        "exec"
+    } else {
+        "create"
+    };
+    let evidence = vec![Evidence::new(
+        "the runtime",
+        format!("{} at {}", note.detail, note.time),
+    )];
+    Some(verdict(
+        kind,
+        format!("its program never ran: {}", note.detail),
+        evidence,
+    ))
+}
+
+/// A kill in one of the container's memory groups, or of the machine.
+fn out_of_memory(story: &Story, log: &[String], end: End) -> Option<Verdict> {
+    let counted = story
+        .number("memory.events", "oom_kill ")
+        .or_else(|| story.number("memory.oom_control", "oom_kill "));
+    let kill = kernel::oom_kills(log)
+        .into_iter()
+        .rev()
+        .find(|k| is_ours(story, k));
+    if counted.unwrap_or(0) == 0 && kill.is_none() {
+        return None;
+    }
+    let mut evidence = Vec::new();
+    if let Some(n) = counted.filter(|n| *n > 0) {
+        let file = story
+            .files("memory.events")
+            .chain(story.files("memory.oom_control"));
+        let path = file.map(|f| f.path.display().to_string()).next();
+        evidence.push(Evidence::new(
+            path.unwrap_or_default(),
+            format!("oom_kill {n}"),
+        ));
+    }
+    let limit = story
+        .number("memory.max", "")
+        .or_else(|| story.number("memory.limit_in_bytes", ""));
+    let peak = story
+        .number("memory.peak", "")
+        .or_else(|| story.number("memory.max_usage_in_bytes", ""));
+    let limit_text = limit.map_or_else(|| "no limit".to_owned(), bytes);
+    if let Some(peak) = peak {
+        evidence.push(Evidence::new(
+            "memory",
+            format!("at most {} used, the limit is {limit_text}", bytes(peak)),
+        ));
+    }
+    let who = kill.as_ref().map_or_else(
+        || "a process".to_owned(),
+        |k| {
+            format!(
+                "process {} ({}), which had {} of its own,",
+                k.task, k.pid, k.anonymous
+            )
+        },
+    );
+    let whose = match &kill {
+        Some(k) if k.constraint != "CONSTRAINT_MEMCG" => "the machine ran out of memory".to_owned(),
+        Some(k) if k.limit_of != k.group => {
+            format!("the limit of the group above, {}, was met", k.limit_of)
+        }
+        Some(k) => format!("its limit of {limit_text} (group {}) was met", k.limit_of),
+        None => format!("its limit of {limit_text} was met"),
+    };
+    if let Some(k) = kill {
+        evidence.push(Evidence::new("kernel log", k.line));
+    }
+    let ended = match end {
+        End::Signal(9) | End::Unknown => "killed for lack of memory".to_owned(),
+        other => format!(
+            "ended with {} after a kill for lack of memory",
+            describe(other)
+        ),
+    };
+    Some(verdict(
+        "oom",
+        format!("{ended}: {whose}, and the kernel killed {who} to stay below it"),
+        evidence,
+    ))
+}
+
+fn is_ours(story: &Story, kill: &OomKill) -> bool {
+    let mut memory = story.facts.iter().filter_map(|f| {
+        let name = f.path.file_name()?.to_str()?;
+        name.starts_with("memory.").then(|| f.path.parent())?
+    });
+    kill.group.len() > 1 && memory.any(|dir| dir.ends_with(kill.group.trim_start_matches('/')))
+}
+
+/// `hull kill`, or a client through it.
+fn by_request(story: &Story, end: End) -> Option<Verdict> {
+    let note = story.last("kill")?;
+    // signal uid pid name
+    let mut words = note.detail.splitn(4, ' ');
+    let signal: i32 = words.next()?.parse().ok()?;
+    let (uid, pid, name) = (words.next()?, words.next()?, words.next()?);
+    let who = format!("{name} (process {pid}, user {uid})");
+    let name = signal_name(signal);
+    let sentence = match end {
+        End::Signal(by) if by == signal => {
+            format!(
+                "killed by {name}, which {who} had sent through the runtime at {}",
+                note.time
+            )
+        }
+        End::Unknown => format!(
+            "ended after {name}, which {who} had sent through the runtime at {}",
+            note.time
+        ),
+        other => format!(
+            "ended with {} after {name}, which {who} had sent through the runtime at {}",
+            describe(other),
+            note.time
+        ),
+    };
+    let evidence = vec![Evidence::new("the runtime's kill", note.detail.clone())];
+    Some(verdict("killed", sentence, evidence))
+}
+
+/// SIGSYS: a filter's doing.
+fn refused_call(story: &Story, log: &[String], end: End) -> Option<Verdict> {
+    const SIGSYS: i32 = 31;
+    let denial = kernel::denials(log)
+        .into_iter()
+        .rev()
+        .find(|d| is_its(story, d));
+    let killed = end == End::Signal(SIGSYS);
+    if !killed
+        && denial
+            .as_ref()
+            .is_none_or(|d| d.signal == 0 && end == End::Code(0))
+    {
+        return None;
+    }
+    let what = match &denial {
+        Some(d) => format!(
+            "system call {} of {} ({})",
+            kernel::call_name(d.arch, d.syscall),
+            d.comm,
+            d.exe
+        ),
+        None => "a system call; which one, the kernel's log does not say (any more)".to_owned(),
+    };
+    let sentence = if killed {
+        format!("killed by its seccomp filter (SIGSYS) for {what}")
+    } else {
+        format!(
+            "ended with {} after its seccomp filter had refused {what}",
+            describe(end)
+        )
+    };
+    let evidence = denial.map(|d| Evidence::new("kernel log", d.line));
+    Some(verdict("seccomp", sentence, evidence.into_iter().collect()))
+}
+
+/// The first process by its pid; another one of the container's by the program that was started.
+fn is_its(story: &Story, denial: &Denial) -> bool {
+    story.record.init.is_some_and(|init| init.pid == denial.pid) || story.pids.contains(&denial.pid)
+}
+
+fn fault(story: &Story, log: &[String], end: End) -> Option<Verdict> {
+    let End::Signal(signal) = end else {
+        return None;
+    };
+    let pid = story.record.init.map_or(0, |i| i.pid);
+    let line = kernel::fault(log, pid);
+    let name = signal_name(signal);
+    let reason = match signal {
+        4 => "an instruction that this processor does not have, or a program that stopped itself",
+        6 => "the program stopped itself (abort)",
+        7 | 11 => "the program reached for memory that is not its own",
+        8 => "a division by zero or the like",
+        9 => "nobody told the runtime who sent it: not the memory limit, not `hull kill`",
+        13 => "it wrote where nobody reads any more",
+        2 | 15 => {
+            "sent past the runtime: from inside, from the terminal, or by somebody on the machine"
+        }
+        24 => "its limit of processor time (RLIMIT_CPU)",
+        25 => "its limit of file size (RLIMIT_FSIZE)",
+        _ => "sent past the runtime",
+    };
+    let evidence = line.map(|l| Evidence::new("kernel log", l));
+    Some(verdict(
+        "signal",
+        format!("killed by {name}: {reason}"),
+        evidence.into_iter().collect(),
+    ))
+}
+
+/// Limits that make a program fail: tasks, disk space, what is read-only.
+fn limits(story: &Story, end: End) -> Option<Verdict> {
+    if end == End::Code(0) {
+        return None;
+    }
+    let ended = format!("ended with {}", describe(end));
+    if let Some(n) = story.number("pids.events", "max ").filter(|n| *n > 0) {
+        let limit = story
+            .number("pids.max", "")
+            .map_or_else(String::new, |l| format!(" of {l}"));
+        let path = story
+            .files("pids.events")
+            .map(|f| f.path.display().to_string())
+            .next();
+        let evidence = vec![Evidence::new(path.unwrap_or_default(), format!("max {n}"))];
+        let sentence =
+            format!("{ended} after its limit{limit} tasks had kept it from starting one {n} times");
+        return Some(verdict("tasks", sentence, evidence));
+    }
+    if let Some(full) = disk::full(story) {
+        let sentence = format!("{ended}; no space is left on {}", full.text);
+        return Some(verdict("space", sentence, vec![full]));
+    }
+    let config = story.config.as_ref()?;
+    if config.root.as_ref().is_some_and(|r| r.readonly) && end != End::Unknown {
+        let evidence = vec![Evidence::new("config.json", "root.readonly is true")];
+        let sentence = format!(
+            "{ended}; its root file system is read-only, so that writing anywhere but to its mounts fails"
+        );
+        return Some(verdict("read-only", sentence, evidence));
+    }
+    None
+}
+
+fn plain(story: &Story, end: End) -> Verdict {
+    let program = story.config.as_ref().and_then(|c| c.process.as_ref());
+    let program = program.map(|p| p.args.join(" ")).unwrap_or_default();
+    let (kind, sentence) = match end {
+        End::Code(0) => (
+            "done",
+            format!("ended by itself, with exit code 0: `{program}` was done"),
+        ),
+        End::Code(code) => {
+            let more = match code {
+                126 => "; a shell says 126 for what it found but could not execute",
+                127 => "; a shell says 127 for a command that it did not find",
+                _ => "; the program chose it, and its output says more",
+            };
+            (
+                "exit",
+                format!("`{program}` ended by itself, with exit code {code}{more}"),
+            )
+        }
+        End::Signal(signal) => ("signal", format!("killed by {}", signal_name(signal))),
+        End::Unknown => (
+            "unknown",
+            "ended; whoever started it has its exit code, the runtime was not told".to_owned(),
+        ),
+    };
+    verdict(kind, sentence, Vec::new())
+}
+
+fn describe(end: End) -> String {
+    match end {
+        End::Code(code) => format!("exit code {code}"),
+        End::Signal(signal) => signal_name(signal),
+        End::Unknown => "an exit code that the runtime was not told".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_status_of_a_zombie() {
+        let mut fields = vec!["0"; 50];
+        fields[0] = "Z";
+        fields[49] = "1792";
+        let stat = format!("7 (a b) {}", fields.join(" "));
+        assert_eq!(exit_code_in(&stat), Some(1792));
+        assert_eq!(exit_code_in(&stat.replace(" Z ", " S ")), None);
+        assert_eq!(describe(End::Code(7)), "exit code 7");
+        assert_eq!(describe(End::Signal(9)), "SIGKILL");
+    }
+}

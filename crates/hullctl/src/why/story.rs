@@ -1,0 +1,173 @@
+//! All that is known of one container.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use runtime::ContainerId;
+use runtime::record::Record;
+use runtime::root::StateRoot;
+use runtime::verdict::{ENDED, FACTS, NOTES};
+use spec::oci::Spec;
+
+use crate::proc::containers;
+
+/// Something that was done to it or went wrong.
+#[derive(Clone, Debug)]
+pub struct Note {
+    /// RFC 3339.
+    pub time: String,
+    /// `failed`, `exit`, `kill`.
+    pub what: String,
+    /// The rest of the line.
+    pub detail: String,
+}
+
+/// A file of the kernel, as it was when the container was taken down.
+#[derive(Clone, Debug)]
+pub struct Fact {
+    /// The file.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+}
+
+/// A container's story.
+#[derive(Debug)]
+pub struct Story {
+    /// `running`, …, `stopped`; `gone` if it has been deleted.
+    pub status: String,
+    /// When it was deleted.
+    pub deleted: Option<String>,
+    /// What the runtime wrote down.
+    pub record: Record,
+    /// Its configuration.
+    pub config: Option<Spec>,
+    /// In order.
+    pub notes: Vec<Note>,
+    /// The kernel's files.
+    pub facts: Vec<Fact>,
+    /// Where all this lies.
+    pub dir: PathBuf,
+    /// Its processes.
+    pub pids: Vec<i32>,
+}
+
+impl Story {
+    /// Of the container that is there, else of the last one of that name that was.
+    pub fn find(root: &Path, id: &str) -> Result<Option<Self>> {
+        if let Some((container, status)) = containers::open(root, id)? {
+            let state = StateRoot::open(root)?;
+            let dir = state.map(|r| r.path_of(&container.id)).unwrap_or_default();
+            let mut story = Self::read(dir, status.to_string())?;
+            story.pids = runtime::processes::processes(&container).unwrap_or_default();
+            if story.facts.is_empty() {
+                runtime::verdict::facts(&container);
+                story.facts = facts(&story.dir);
+            }
+            return Ok(Some(story));
+        }
+        let id = ContainerId::new(id)?;
+        let Some((dir, deleted)) = last_ended(root, &id) else {
+            return Ok(None);
+        };
+        let mut story = Self::read(dir, "gone".to_owned())?;
+        story.deleted = Some(deleted);
+        Ok(Some(story))
+    }
+
+    fn read(dir: PathBuf, status: String) -> Result<Self> {
+        let path = dir.join("state.json");
+        let bytes = std::fs::read(&path).with_context(|| format!("read({})", path.display()))?;
+        let record = Record::from_json(&bytes, &path)?;
+        let config = std::fs::read(dir.join(runtime::container::CONFIG)).ok();
+        Ok(Self {
+            status,
+            deleted: None,
+            record,
+            // A configuration that could not be read is what it failed of.
+            config: config.and_then(|bytes| spec::parse_config(&bytes).ok()),
+            notes: notes(&dir),
+            facts: facts(&dir),
+            dir,
+            pids: Vec::new(),
+        })
+    }
+
+    /// The last note of a sort.
+    pub fn last(&self, what: &str) -> Option<&Note> {
+        self.notes.iter().rev().find(|n| n.what == what)
+    }
+
+    /// The facts in files of this name.
+    pub fn files<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Fact> {
+        let named = move |f: &&Fact| f.path.file_name().is_some_and(|n| n == name);
+        self.facts.iter().filter(named)
+    }
+
+    /// The number of a `key value` line in the files of this name.
+    pub fn number(&self, file: &str, key: &str) -> Option<u64> {
+        let mut lines = self.files(file).flat_map(|f| f.text.lines());
+        lines.find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
+    }
+}
+
+/// The directory and the time of the last container of this name that has gone.
+fn last_ended(root: &Path, id: &ContainerId) -> Option<(PathBuf, String)> {
+    let dir = root.join(ENDED);
+    let entries = std::fs::read_dir(&dir).ok()?.flatten();
+    let names = entries.filter_map(|e| e.file_name().into_string().ok());
+    let ours = names.filter(|n| {
+        n.split_once('@')
+            .is_some_and(|(_, name)| name == id.as_str())
+    });
+    let last = ours.max()?;
+    let (time, _) = last.split_once('@')?;
+    Some((dir.join(&last), time.to_owned()))
+}
+
+fn notes(dir: &Path) -> Vec<Note> {
+    let text = std::fs::read_to_string(dir.join(NOTES)).unwrap_or_default();
+    let note = |line: &str| {
+        let mut words = line.splitn(3, ' ').map(str::to_owned);
+        Some(Note {
+            time: words.next()?,
+            what: words.next()?,
+            detail: words.next().unwrap_or_default(),
+        })
+    };
+    text.lines().filter_map(note).collect()
+}
+
+fn facts(dir: &Path) -> Vec<Fact> {
+    parse_facts(&std::fs::read_to_string(dir.join(FACTS)).unwrap_or_default())
+}
+
+fn parse_facts(text: &str) -> Vec<Fact> {
+    let mut facts: Vec<Fact> = Vec::new();
+    for line in text.lines() {
+        if let Some(path) = line.strip_prefix("@ ") {
+            facts.push(Fact {
+                path: path.into(),
+                text: String::new(),
+            });
+        } else if let Some(last) = facts.last_mut() {
+            last.text.push_str(line);
+            last.text.push('\n');
+        }
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_by_file() {
+        let text = "@ /sys/fs/cgroup/a/memory.events\nlow 0\noom_kill 2\n@ /proc/1/stat\n1 (a) Z\n";
+        let facts = parse_facts(text);
+        assert_eq!(facts.len(), 2);
+        assert_eq!(facts[0].text, "low 0\noom_kill 2\n");
+        assert_eq!(facts[1].path, Path::new("/proc/1/stat"));
+    }
+}

@@ -1,0 +1,69 @@
+//! What is kept of a container that has gone: why it ended is asked afterwards.
+//!
+//! A container's directory is not removed with it: it goes to `@ended` in the state root, with
+//! what the kernel said of its control groups while it still could. The last [`KEPT`] stay. Here
+//! facts are only collected; `hullctl why` makes sentences of them.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use crate::container::Container;
+
+/// The directory in the state root; no id contains the character.
+pub const ENDED: &str = "@ended";
+/// How many are kept.
+pub const KEPT: usize = 64;
+/// In the directory of a container: a line for each thing that was done to it or went wrong.
+pub const NOTES: &str = "notes";
+/// Nobody wants to read more than these bytes of them.
+const NOTES_LIMIT: usize = 16 << 10;
+/// Beside it: the kernel's files of its control groups and of its first process.
+pub const FACTS: &str = "facts";
+
+/// What of a group tells of limits that were met, in both versions.
+const FILES: [&str; 9] = [
+    "memory.events",
+    "memory.max",
+    "memory.peak",
+    "memory.oom_control",
+    "memory.limit_in_bytes",
+    "memory.max_usage_in_bytes",
+    "pids.events",
+    "pids.max",
+    "cpu.stat",
+];
+
+/// Writes down something about a container, with the time. Best effort: what was done is done.
+pub fn note(container: &Container, what: &str, detail: &str) {
+    let told = container.dir.read(NOTES).unwrap_or_default();
+    if told.len() < NOTES_LIMIT {
+        let detail = detail.trim_end().replace('\n', " ");
+        let line = format!("{} {what} {detail}\n", crate::clock::now_rfc3339());
+        // A container is not worse for lacking a line of its story.
+        let _ = container.dir.append(NOTES, line.as_bytes());
+    }
+}
+
+/// Writes down what the kernel says of the container's groups and first process now.
+pub fn facts(container: &Container) {
+    let mut text = String::new();
+    if let Some(manager) = container.cgroups() {
+        manager.limiting_directories(&mut |dir| {
+            for name in FILES {
+                section(&mut text, &dir.join(name));
+            }
+        });
+    }
+    if let Some(init) = container.record.init {
+        section(&mut text, Path::new(&format!("/proc/{}/stat", init.pid)));
+    }
+    let _ = container.dir.write(FACTS, text.as_bytes());
+}
+
+/// One file: its path after a mark, and its contents.
+fn section(text: &mut String, path: &Path) {
+    if let Ok(contents) = std::fs::read_to_string(path) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "@ {}\n{}", path.display(), contents.trim_end());
+    }
+}
