@@ -20,9 +20,11 @@
 // A failed step must stop the session at its line: that is what panics are for here.
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod document;
 mod image;
 mod pattern;
 mod session;
 
+pub use document::steps_of;
 pub use image::debian;
 pub use session::Session;

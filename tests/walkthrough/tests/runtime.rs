@@ -1,11 +1,18 @@
 //! The sessions, on the runtime under test.
 
-use walkthrough::{Session, debian};
+use walkthrough::{Session, debian, steps_of};
 
 #[test]
 fn the_parts_of_a_container() {
     let session = Session::new("part1", None);
     session.play(include_str!("../part1.session"));
+}
+
+#[test]
+fn the_tour() {
+    let part = |name, text| Session::new(name, None).play(&steps_of(text));
+    part("tour-1", include_str!("../../../docs/tour.md"));
+    part("tour-2", include_str!("../../../docs/tour-2.md"));
 }
 
 #[test]
