@@ -58,6 +58,10 @@ pub(crate) fn runtime_states(dir: &Path) -> Vec<PathBuf> {
     while let Some((dir, depth)) = left.pop() {
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+            // What hull remembers of containers that have gone.
+            if entry.file_name() == "@ended" {
+                continue;
+            }
             if is_dir && depth < 6 {
                 left.push((entry.path(), depth + 1));
             } else if entry.file_name() == "state.json" || entry.file_name() == "status" {

@@ -8,6 +8,8 @@ use super::story::Story;
 use super::{Evidence, Verdict};
 use crate::units::bytes;
 
+const SIGKILL: i32 = 9;
+
 /// How the first process ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
@@ -190,23 +192,15 @@ fn by_request(story: &Story, end: End) -> Option<Verdict> {
     let (uid, pid, name) = (words.next()?, words.next()?, words.next()?);
     let who = format!("{name} (process {pid}, user {uid})");
     let name = signal_name(signal);
-    let sentence = match end {
-        End::Signal(by) if by == signal => {
-            format!(
-                "killed by {name}, which {who} had sent through the runtime at {}",
-                note.time
-            )
-        }
-        End::Unknown => format!(
-            "ended after {name}, which {who} had sent through the runtime at {}",
-            note.time
-        ),
-        other => format!(
-            "ended with {} after {name}, which {who} had sent through the runtime at {}",
-            describe(other),
-            note.time
-        ),
+    // Nothing survives SIGKILL, so that also an end that nobody told of is its doing.
+    let killed = end == End::Signal(signal) || (end == End::Unknown && signal == SIGKILL);
+    let did = match end {
+        _ if killed => format!("killed by {name}"),
+        End::Unknown => format!("ended after {name}"),
+        other => format!("ended with {} after {name}", describe(other)),
     };
+    let time = &note.time;
+    let sentence = format!("{did}, which {who} had sent through the runtime at {time}");
     let evidence = vec![Evidence::new("the runtime's kill", note.detail.clone())];
     Some(verdict("killed", sentence, evidence))
 }
