@@ -213,17 +213,22 @@ impl Drop for Pod {
             }
             let _ = child.wait();
         }
-        let left = std::fs::read_dir(self.root()).map_or(0, Iterator::count);
-        if left > 0 {
-            let ids = std::fs::read_dir(self.root()).unwrap().flatten();
-            for id in ids {
-                let mut command = Command::new(HULL);
-                command
-                    .arg("--root")
-                    .arg(self.root())
-                    .args(["delete", "-f"]);
-                let _ = command.arg(id.file_name()).status();
-            }
+        let entries = std::fs::read_dir(self.root());
+        let names = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name());
+        // What is remembered of containers that have gone is not left behind.
+        let ids: Vec<_> = names.filter(|n| n != "@ended").collect();
+        let left = ids.len();
+        for id in ids {
+            let mut command = Command::new(HULL);
+            command
+                .arg("--root")
+                .arg(self.root())
+                .args(["delete", "-f"]);
+            let _ = command.arg(id).status();
         }
         remove_cgroups(&self.name);
         let _ = std::fs::remove_dir_all(&self.dir);
