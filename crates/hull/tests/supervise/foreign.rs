@@ -136,3 +136,23 @@ fn others_see_the_containers() {
     let exit = pod.exit("c");
     assert_eq!((exit.ended.signal, exit.killed_by), (Some(9), None));
 }
+
+#[test]
+fn a_frozen_container_can_be_stopped() {
+    let mut pod = Pod::new("frozen");
+    let create = pod.script("c", "sleep 1000");
+    let id = create.id.clone();
+    pod.run(create);
+    let mut command = std::process::Command::new(crate::support::HULL);
+    command.arg("--root").arg(pod.root()).args(["pause", &id]);
+    assert!(command.status().unwrap().success());
+    let wish = ExecSync {
+        id,
+        args: vec!["true".to_owned()],
+        ..ExecSync::default()
+    };
+    let e = pod.client.exec_sync(wish).unwrap_err();
+    assert!(e.to_string().contains("paused"), "{e}");
+    pod.stop("c", 15, Duration::from_millis(100));
+    assert_eq!(pod.exit("c").ended.signal, Some(9));
+}
