@@ -132,8 +132,7 @@ async fn into(cri: &Cri, m: &ArgMatches, from: &Path, id: &str, path: &str) -> R
             (dir, Some(name))
         }
     };
-    let rename =
-        rename.map(|new| format!("--transform=flags=r;s,^{},{},", escaped(name), escaped(new)));
+    let rename = rename.map(|new| transform(name, new));
     let mut words: Vec<&str> = rename.iter().map(String::as_str).collect();
     words.extend(["-cf", "-", "-C", dir, "--"]);
     let mut tar = tar(&words, Path::new(name), Stdio::null(), Stdio::piped())?;
@@ -158,12 +157,18 @@ async fn into(cri: &Cri, m: &ArgMatches, from: &Path, id: &str, path: &str) -> R
     finish(tar)
 }
 
-/// A name as it stands in a regular expression of sed's.
-fn escaped(name: &str) -> String {
-    let special = |c: char| ",\\.*[]^$&".contains(c);
-    name.chars()
-        .flat_map(|c| special(c).then_some('\\').into_iter().chain([c]))
-        .collect()
+/// The option by which tar gives the top of an archive another name.
+fn transform(name: &str, new: &str) -> String {
+    let escaped = |text: &str, special: &str| -> String {
+        text.chars()
+            .flat_map(|c| special.contains(c).then_some('\\').into_iter().chain([c]))
+            .collect()
+    };
+    format!(
+        "--transform=flags=r;s,^{},{},",
+        escaped(name, ",\\.*[]^$"),
+        escaped(new, ",\\&")
+    )
 }
 
 async fn nothing() {}
@@ -246,6 +251,9 @@ mod tests {
         assert_eq!(parts("/hosts/").expect("parts"), ("/", "hosts"));
         assert_eq!(parts("hosts").expect("parts"), (".", "hosts"));
         assert!(parts("/").is_err());
-        assert_eq!(escaped("a.b,c"), "a\\.b\\,c");
+        assert_eq!(
+            transform("a.b,c", "d.e&"),
+            "--transform=flags=r;s,^a\\.b\\,c,d.e\\&,"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! `images`, `pull`, `rmi`, `imagefsinfo`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -55,7 +55,10 @@ pub fn commands() -> Vec<Command> {
             "tag",
             "Only this name of the image, not the image: hulld can, others cannot",
         ))
-        .after_help("Examples:\n  hullctl rmi nginx\n  hullctl rmi --prune");
+        .after_help(
+            "The CRI removes an image with all its names; `hullctl image rm` can take one name away.\n\n\
+             Examples:\n  hullctl rmi nginx\n  hullctl rmi --prune",
+        );
     let fs = Command::new("imagefsinfo")
         .about("Show how much images take")
         .arg(output(&["json", "yaml", "go-template", "table"]).default_value("json"))
@@ -374,7 +377,7 @@ pub async fn remove(cri: &Cri, m: &ArgMatches) -> Result<()> {
     let mut errors = Vec::new();
     for id in ids {
         // Between list and removal a container may have come: pruning leaves its image.
-        if let Err(e) = remove_one(cri, &id, m.get_flag("tag")).await
+        if let Err(e) = remove_one(cri, &id).await
             && !prune
         {
             errors.push(format!("{e:#}"));
@@ -386,28 +389,15 @@ pub async fn remove(cri: &Cri, m: &ArgMatches) -> Result<()> {
     }
 }
 
-/// The annotation by which hulld is asked to remove one name and to leave the image.
-const ONLY_TAG: &str = "hull.only-tag";
-
-async fn remove_one(cri: &Cri, id: &str, only_tag: bool) -> Result<()> {
+async fn remove_one(cri: &Cri, id: &str) -> Result<()> {
     let Some(image) = status(cri, id, false).await?.image else {
         bail!("remove image {id}: it is not there");
     };
-    let mut named = spec(id);
-    if only_tag {
-        let version = v1::VersionRequest::default();
-        let runtime = look!(cri, "version", runtime.version(version))?.runtime_name;
-        if runtime != "hull" && runtime != "hulld" {
-            bail!("remove only the name {id}: {runtime} removes whole images; hulld can do this");
-        }
-        named.annotations = BTreeMap::from([(ONLY_TAG.to_owned(), "true".to_owned())]);
-    }
-    let request = v1::RemoveImageRequest { image: Some(named) };
+    let request = v1::RemoveImageRequest {
+        image: Some(spec(id)),
+    };
     let what = format!("remove image {id}");
     act!(cri, &what, images.remove_image(request))?;
-    if only_tag {
-        return line(&format!("Untagged: {id}"));
-    }
     let names = match image.repo_tags.is_empty() {
         true => &image.repo_digests,
         false => &image.repo_tags,

@@ -2,7 +2,7 @@
 //!
 //! They are reached in three ways: `hullctl COMMAND`, `hullctl cri COMMAND`, and as `crictl` when
 //! the program is called by that name. `hullctl run` is the runner without a daemon, except when
-//! its last two arguments are configuration files: then it is crictl's.
+//! its only arguments are two configuration files: then it is crictl's.
 
 /// Makes a call that only looks, again if nobody answered.
 macro_rules! look {
@@ -113,26 +113,58 @@ pub fn is_crictl(program: Option<&OsString>) -> bool {
     program.and_then(|p| Path::new(p).file_name()) == Some("crictl".as_ref())
 }
 
-/// `run` with two configuration files at the end, or with `jsonschema`, is crictl's `run`.
+/// `run` with two configuration files and nothing else, or with `jsonschema`, is crictl's `run`.
 pub fn redirect_run(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let Some(at) = arguments.iter().position(|a| a == "run") else {
         return arguments;
     };
+    let other = |a: &OsString| a == "cri" || a == "image" || a == "container" || a == "ns";
+    if !arguments[1..at].iter().any(other) && is_crictl_run(&arguments[at + 1..]) {
+        arguments.insert(at, "cri".into());
+    }
+    arguments
+}
+
+/// Whether the words after `run` are crictl's.
+fn is_crictl_run(words: &[OsString]) -> bool {
+    const WITH_VALUE: &[&str] = &[
+        "-r",
+        "--runtime",
+        "-T",
+        "--cancel-timeout",
+        "--creds",
+        "--auth",
+        "-u",
+        "--username",
+        "-a",
+        "--annotation",
+        "--pull-timeout",
+    ];
     let is_file = |a: &OsString| {
         let extension = Path::new(a).extension();
         ["json", "yaml", "yml"]
             .iter()
             .any(|e| extension == Some(e.as_ref()))
     };
-    let rest = &arguments[at + 1..];
-    let files = matches!(rest, [.., a, b] if is_file(a) && is_file(b));
-    let schema = rest.first().is_some_and(|a| a == "jsonschema" || a == "js");
-    let before = &arguments[..at];
-    let first = !before.iter().skip(1).any(|a| a == "cri" || a == "image");
-    if first && (files || schema) {
-        arguments.insert(at, "cri".into());
+    if words
+        .first()
+        .is_some_and(|w| w == "jsonschema" || w == "js")
+    {
+        return true;
     }
-    arguments
+    let mut files = 0;
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let text = word.to_string_lossy();
+        if WITH_VALUE.contains(&text.as_ref()) {
+            words.next();
+        } else if is_file(word) && !text.starts_with('-') {
+            files += 1;
+        } else if !text.starts_with('-') || text == "--" {
+            return false;
+        }
+    }
+    files == 2
 }
 
 /// Runs a command. `outer` are the program's options and `m` the command's.

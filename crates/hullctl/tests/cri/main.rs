@@ -102,11 +102,6 @@ fn about_images(runtime: &Containerd) {
             .fails("inspecti local/none:1")
             .contains("it is not there")
     );
-    assert!(
-        runtime
-            .fails("rmi --tag local/test:1")
-            .contains("containerd removes whole images")
-    );
     let fs = json(&runtime.ok("imagefsinfo"));
     assert!(fs["status"]["imageFilesystems"][0]["usedBytes"]["value"].is_string());
 }
