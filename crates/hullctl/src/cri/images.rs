@@ -51,10 +51,6 @@ pub fn commands() -> Vec<Command> {
             )
             .short('q'),
         )
-        .arg(flag(
-            "tag",
-            "Only this name of the image, not the image: hulld can, others cannot",
-        ))
         .after_help(
             "The CRI removes an image with all its names; `hullctl image rm` can take one name away.\n\n\
              Examples:\n  hullctl rmi nginx\n  hullctl rmi --prune",
