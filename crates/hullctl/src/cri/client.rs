@@ -134,7 +134,8 @@ impl Cri {
     }
 }
 
-/// No connection could be made: nothing was asked yet.
+/// No connection could be made: nothing was asked yet. What a runtime itself answers has no
+/// source.
 fn is_nobody(status: &Status) -> bool {
-    status.code() == Code::Unavailable && status.message().contains("transport error")
+    status.code() == Code::Unavailable && std::error::Error::source(status).is_some()
 }

@@ -71,7 +71,7 @@ pub fn globals(command: Command) -> Command {
         )
         .short('i'),
         duration("timeout", "For a connection, and for calls that only look").short('t'),
-        flag("debug", "Say each call and its request").short('D'),
+        flag("debug", "Say each call").short('D'),
         number(
             "max-retries",
             "How often a call that found no runtime is made again",
