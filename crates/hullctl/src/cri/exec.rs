@@ -121,9 +121,9 @@ pub async fn exec(cri: &Cri, m: &ArgMatches) -> Result<ExitCode> {
     }
     let say = by_options && !m.get_flag("quiet") && !m.get_flag("parallel");
     let result = exec_in(cri, m, &ids, &cmd, say).await;
-    match result {
-        Err(_) | Ok(_) if m.get_flag("ignore-errors") => Ok(ExitCode::SUCCESS),
-        result => result.map(exit_code),
+    match m.get_flag("ignore-errors") {
+        true => Ok(ExitCode::SUCCESS),
+        false => result.map(exit_code),
     }
 }
 
