@@ -69,7 +69,7 @@ fn wanted(m: &ArgMatches, total: usize) -> usize {
 pub async fn chosen_containers(cri: &Cri, m: &ArgMatches, all: bool) -> Result<Vec<v1::Container>> {
     let state = text(m, "state").map(|s| container_state(&s)).transpose()?;
     let every = all || m.get_flag("latest") || args::integer(m, "last").is_some();
-    let state = state.or((!every).then_some(v1::ContainerState::ContainerRunning));
+    let state = state.or_else(|| (!every).then_some(v1::ContainerState::ContainerRunning));
     let id = m.try_get_one::<String>("id").ok().flatten().cloned();
     let filter = v1::ContainerFilter {
         id: id.unwrap_or_default(),

@@ -186,9 +186,9 @@ fn container_table(
             continue;
         }
         let attributes = stats.attributes.clone().unwrap_or_default();
-        let memory = stats.memory.clone().unwrap_or_default();
+        let memory = stats.memory.unwrap_or_default();
         let layer = stats.writable_layer.clone().unwrap_or_default();
-        let swap = stats.swap.clone().unwrap_or_default();
+        let swap = stats.swap.unwrap_or_default();
         let size = |v: &Option<v1::UInt64Value>| human_size(value(v.as_ref()), 4);
         let mut row = vec![
             short(id),
