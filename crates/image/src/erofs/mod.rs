@@ -20,5 +20,5 @@ mod reader;
 mod tree;
 mod writer;
 
-pub(crate) use reader::{Reader, Says};
+pub(crate) use reader::{Reader, Says, hash_runs};
 pub use writer::ErofsWriter;

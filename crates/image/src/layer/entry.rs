@@ -11,7 +11,7 @@ const PATH_LIMIT: usize = 4096;
 const NAME_LIMIT: usize = 255;
 
 /// An entry of a tar stream.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Entry {
     /// Where in the layer.
     pub path: EntryPath,
@@ -67,6 +67,16 @@ pub enum EntryKind {
     },
     /// Named pipe.
     Fifo,
+}
+
+impl Default for EntryKind {
+    /// An empty file.
+    fn default() -> Self {
+        Self::File {
+            size: 0,
+            extents: Vec::new(),
+        }
+    }
 }
 
 /// A run of data in a sparse file.

@@ -11,6 +11,7 @@ mod pax;
 pub mod rules;
 mod sparse;
 pub mod tar;
+pub mod tar_write;
 mod write;
 
 pub use entry::{Entry, EntryKind, EntryPath, Extent, Timestamp};

@@ -189,7 +189,7 @@ fn build_image(
     })
 }
 
-fn open_file(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
+pub(crate) fn open_file(dir: BorrowedFd<'_>, name: &str) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(openat(dir, name, flags, Mode::empty()).context("openat", || format!("layer, {name}"))?)
 }

@@ -17,7 +17,7 @@ use super::record::{LayerRecord, MountRecord};
 use crate::erofs::ErofsWriter;
 use crate::layer::dir::names;
 use crate::layer::{LayerWriter as _, NoLower};
-use crate::{Error, Result};
+use crate::{Digest, Error, Result};
 
 /// MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV of linux/mount.h: what a container
 /// may do is settled by the overlay above.
@@ -66,6 +66,19 @@ impl Store {
                 unmount(&point)?;
             }
             remove_mount_point(&point)?;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Unmounts layers whose files are not what was mounted any more.
+    pub(crate) fn forget_layer_mounts(&self, chains: &[Digest]) -> Result<()> {
+        for chain in chains {
+            let point = self.layer_mount_point(chain.hex());
+            if is_mounted(&point)? {
+                unmount(&point)?;
+            }
         }
         Ok(())
     }

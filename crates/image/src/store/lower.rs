@@ -228,7 +228,7 @@ pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
-fn is_opaque(dir: &OwnedFd) -> Result<bool> {
+pub(crate) fn is_opaque(dir: &OwnedFd) -> Result<bool> {
     for name in ["trusted.overlay.opaque", "user.overlay.opaque"] {
         let mut value = [0u8; 4];
         match rustix::fs::fgetxattr(dir, name, &mut value) {

@@ -30,9 +30,12 @@
 //! proves that by computing each layer's digest again from what is on disk.
 
 mod build;
+mod check;
+mod commit;
 mod db;
 mod df;
 mod erofs_mount;
+mod export;
 mod flight;
 mod gc;
 mod images;
@@ -42,6 +45,7 @@ mod mount;
 mod overlay;
 mod place;
 mod pull;
+mod reassemble;
 mod record;
 mod split;
 mod stream;
@@ -56,14 +60,19 @@ use rustix::fs::{FlockOperation, Mode, OFlags, flock, openat};
 use rustix::io::Errno;
 use sys::Context as _;
 
+pub use check::{Broken, CheckReport};
+pub use commit::CommitOptions;
 pub use df::{FsInfo, ImageUsage, Usage};
+pub use export::StoreSource;
 pub use gc::Freed;
-pub(crate) use lower::image_xattrs;
+pub(crate) use lower::{image_xattrs, kind_of};
 pub use mount::{MountOptions, Rootfs};
+pub(crate) use pull::Plan;
 pub use pull::{Event, PARALLEL, Progress, PullOptions};
 pub use record::{
     Format, ImageDetails, ImageRecord, LayerRecord, LeaseRecord, MountRecord, chain_id, chain_ids,
 };
+pub(crate) use stream::{Watch, stream};
 
 use crate::layer::Ownership;
 use crate::{Error, Result};
@@ -92,7 +101,7 @@ pub struct Store {
     lock: Option<File>,
     flights: flight::Flights,
     /// Held while an image becomes durable.
-    commit: Mutex<()>,
+    committing: Mutex<()>,
     /// Held while something is mounted or unmounted.
     mounts: Mutex<()>,
     format: OnceLock<Format>,
@@ -127,7 +136,7 @@ impl Store {
             db,
             lock: Some(lock),
             flights: flight::Flights::default(),
-            commit: Mutex::new(()),
+            committing: Mutex::new(()),
             mounts: Mutex::new(()),
             format: options.format.map_or_else(OnceLock::new, OnceLock::from),
             ownership,
@@ -153,7 +162,7 @@ impl Store {
             db: db::Db::read_only(&root.join("db"))?,
             lock: None,
             flights: flight::Flights::default(),
-            commit: Mutex::new(()),
+            committing: Mutex::new(()),
             mounts: Mutex::new(()),
             format: OnceLock::new(),
             ownership: Ownership::AsWritten,

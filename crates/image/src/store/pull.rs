@@ -360,7 +360,10 @@ impl Store {
         layers: &[Layer],
         lease: Option<&str>,
     ) -> Result<ImageRecord> {
-        let _one = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.place_layers(layers)?;
         self.db.write(|write| {
             for layer in layers {
@@ -413,7 +416,10 @@ impl Store {
         if !layers.iter().any(|l| matches!(l, Layer::Made(_))) {
             return Ok(());
         }
-        let _one = self.commit.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         self.place_layers(layers)?;
         self.db.write(|write| {
             let old = write.get::<LeaseRecord>(PARTIAL_LEASE)?;
