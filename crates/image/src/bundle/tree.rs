@@ -32,8 +32,8 @@ pub struct Seen {
     pub ctime: (i64, u32),
     /// Device number, of devices only.
     pub device: u64,
-    /// Inode number.
-    pub inode: u64,
+    /// Device and number of its inode: the same for all names of one file.
+    pub inode: (u64, u64),
     /// Target, of symbolic links only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target: Vec<u8>,
@@ -127,7 +127,7 @@ fn see(dir: &OwnedFd, name: &OsStr, stat: &rustix::fs::Stat) -> Result<Seen> {
         } else {
             0
         },
-        inode: stat.st_ino,
+        inode: (stat.st_dev, stat.st_ino),
         target,
         xattrs: xattrs.into_iter().filter_map(readable).collect(),
     })
@@ -176,7 +176,7 @@ pub fn diff(old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<Vec<Change>> {
     let plain = |fd| -> Result<Listing> {
         let mut all = list(fd)?;
         for seen in all.values_mut() {
-            (seen.ctime, seen.inode) = ((0, 0), 0);
+            (seen.ctime, seen.inode) = ((0, 0), (0, 0));
         }
         Ok(all)
     };

@@ -73,6 +73,7 @@ impl ErofsWriter {
             directory.attrs.is_some(),
             directory.fallback,
         );
+        let fresh = directory.fresh;
         if known && !opaque {
             return Ok(false);
         }
@@ -81,8 +82,8 @@ impl ErofsWriter {
         let mut settled = None;
         if !known {
             settled = Some(match found {
-                Some(Found { entry, .. }) if is_directory && !opaque => attrs_of(entry)?,
-                Some(Found { entry, .. }) if id != ROOT && !opaque && is_link(&entry) => {
+                Some(Found { entry, .. }) if is_directory && !fresh => attrs_of(entry)?,
+                Some(Found { entry, .. }) if id != ROOT && !fresh && is_link(&entry) => {
                     let real = resolve(lower, &path)?;
                     let to = self.directory(real.components(), fallback)?;
                     if to != id {

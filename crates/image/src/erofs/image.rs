@@ -64,7 +64,7 @@ impl Image {
             self.pwrite(&self.buffer, self.end - self.buffer.len() as u64)?;
             self.buffer.clear();
         }
-        if self.end - self.synced >= WRITEBACK {
+        if self.end.saturating_sub(self.synced) >= WRITEBACK {
             // Only a hint: what is on its way now need not be waited for at the end.
             sys::file::start_writeback(self.file.as_fd(), self.synced, self.end - self.synced);
             self.synced = self.end;

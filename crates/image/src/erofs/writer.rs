@@ -35,6 +35,8 @@ pub(super) struct Directory {
     pub attrs: Option<Attrs>,
     /// Hides what is below.
     pub opaque: bool,
+    /// Hides the directory below itself: nothing of that is taken over.
+    pub fresh: bool,
     /// The time of the first entry, for want of a better.
     pub fallback: Timestamp,
 }
@@ -264,6 +266,7 @@ impl ErofsWriter {
         let directory = Directory {
             attrs: None,
             opaque: hidden,
+            fresh: hidden,
             fallback: time,
         };
         self.directories.insert(id, directory);

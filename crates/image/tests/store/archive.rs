@@ -53,11 +53,6 @@ impl Archive {
         Self::default()
     }
 
-    pub fn raw(mut self, bytes: &[u8]) -> Self {
-        self.0.extend_from_slice(bytes);
-        self
-    }
-
     pub fn entry(
         mut self,
         name: &str,
@@ -164,6 +159,7 @@ impl Archive {
             .collect();
         let meta = Meta::default()
             .pax("GNU.sparse.size", size.to_string().as_bytes())
+            .pax("GNU.sparse.numblocks", runs.len().to_string().as_bytes())
             .pax("GNU.sparse.map", map.join(",").as_bytes())
             .pax("GNU.sparse.name", name.as_bytes());
         let data: Vec<u8> = runs.iter().flat_map(|(_, d)| d.to_vec()).collect();

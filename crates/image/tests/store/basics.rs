@@ -36,7 +36,7 @@ pub fn two_layers() -> Vec<Vec<u8>> {
         .file("full/.wh..wh..opq", b"")
         .file("full/c", b"c")
         .file("lib/libc.so", b"code")
-        .hard_link("etc/su", "bin/su")
+        .hard_link("etc/accounts", "etc/passwd")
         .done();
     vec![lower, upper]
 }
@@ -64,7 +64,7 @@ fn check_two_layers(root: &Path) {
         all
     };
     assert_eq!(listed("full"), ["c"]);
-    assert_eq!(listed("etc"), ["new", "passwd", "su"]);
+    assert_eq!(listed("etc"), ["accounts", "new", "passwd"]);
     assert!(stat("lib").file_type().is_symlink());
     assert_eq!(
         std::fs::read(root.join("usr/lib/libc.so")).unwrap(),
@@ -75,7 +75,7 @@ fn check_two_layers(root: &Path) {
         (0o4755, 42)
     );
     assert_eq!(stat("bin/su").size(), 5000);
-    assert_eq!(stat("bin/su").ino(), stat("etc/su").ino());
+    assert_eq!(stat("etc/passwd").ino(), stat("etc/accounts").ino());
     assert!(stat("dev/null").file_type().is_char_device());
     assert_eq!(stat("dev/null").rdev(), rustix::fs::makedev(1, 3));
     assert!(stat("run/pipe").file_type().is_fifo());
@@ -147,4 +147,129 @@ fn pulled_mounted_and_removed() {
             assert_eq!(left, 0, "{part}");
         }
     }
+}
+
+/// A layer that changes its own mind keeps its last word, and can still be proven.
+#[test]
+fn a_layer_that_replaces_what_it_has() {
+    let archive = Archive::new()
+        .file("file-then-dir", b"gone")
+        .file("file-then-dir/now", b"inside")
+        .dir("dir-then-file")
+        .file("dir-then-file/gone", b"gone too")
+        .file("dir-then-file", b"a file")
+        .file("twice", b"one")
+        .file("twice", b"two, longer")
+        .symlink("link-then-dir", "nowhere")
+        .dir("link-then-dir")
+        .file("link-then-dir/f", b"f");
+    let lower = Archive::new()
+        .symlink("lib", "usr/lib")
+        .dir("usr/lib")
+        .done();
+    let upper = archive.file("lib/moved", b"through the link").done();
+    for format in [Format::Directory, Format::Erofs] {
+        let mut layout = Layout::new();
+        layout.image("v1", &[lower.clone(), upper.clone()], Pack::Gzip);
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            format: Some(format),
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(dir.path(), &options).unwrap();
+        let source = layout.source("v1");
+        let image = store
+            .pull(&source, &name("x/y:v1"), &PullOptions::default())
+            .unwrap();
+        let rootfs = store
+            .mount(&image.id, "c", &MountOptions::default())
+            .unwrap();
+        let read = |p: &str| std::fs::read_to_string(rootfs.path.join(p)).unwrap_or_default();
+        let seen = [
+            "file-then-dir/now",
+            "dir-then-file",
+            "twice",
+            "link-then-dir/f",
+            "usr/lib/moved",
+        ]
+        .map(read);
+        store.remove_rootfs("c").unwrap();
+        assert_eq!(
+            seen,
+            ["inside", "a file", "two, longer", "f", "through the link"]
+        );
+        let report = store.check().unwrap();
+        assert!(report.broken.is_empty(), "{format:?} {report:#?}");
+    }
+}
+
+/// What is damaged is found, and a pull heals it.
+#[test]
+fn damage_is_found_and_healed() {
+    use std::os::unix::fs::FileExt as _;
+    for format in [Format::Directory, Format::Erofs] {
+        let mut layout = Layout::new();
+        layout.image("v1", &two_layers(), Pack::Gzip);
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            format: Some(format),
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(dir.path(), &options).unwrap();
+        let source = layout.source("v1");
+        let image = store
+            .pull(&source, &name("x/y:v1"), &PullOptions::default())
+            .unwrap();
+        let layer = dir.path().join("layers").join(image.layers[0].hex());
+        let (file, at) = match format {
+            Format::Directory => ("tree/bin/su", 100),
+            Format::Erofs => ("layer.erofs", 1100),
+        };
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(layer.join(file))
+            .unwrap();
+        file.write_all_at(b"damage", at).unwrap();
+        let report = store.check().unwrap();
+        assert_eq!(report.broken.len(), 1, "{format:?} {report:#?}");
+        assert_eq!(report.broken[0].digest, image.layers[0]);
+        assert_eq!(report.broken[0].images, [image.id.clone()]);
+        store
+            .heal(&source, &name("x/y:v1"), &PullOptions::default())
+            .unwrap();
+        assert!(store.check().unwrap().broken.is_empty());
+        let rootfs = store
+            .mount(&image.id, "c", &MountOptions::default())
+            .unwrap();
+        check_two_layers(&rootfs.path);
+        store.remove_rootfs("c").unwrap();
+    }
+}
+
+/// Two writers, and one who looks.
+#[test]
+fn one_writes_and_others_look() {
+    let mut layout = Layout::new();
+    layout.image("v1", &two_layers(), Pack::Gzip);
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Store::open_read_only(dir.path()).is_err());
+    let store = Store::open(dir.path()).unwrap();
+    let line = Store::open(dir.path()).unwrap_err().to_string();
+    let pid = std::process::id().to_string();
+    assert!(line.contains("in use") && line.contains(&pid), "{line}");
+    let looker = Store::open_read_only(dir.path()).unwrap();
+    assert!(looker.images().unwrap().is_empty());
+    let source = layout.source("v1");
+    let image = store
+        .pull(&source, &name("x/y:v1"), &PullOptions::default())
+        .unwrap();
+    assert_eq!(looker.find("x/y:v1").unwrap().id, image.id);
+    assert!(looker.remove(&image.id).is_err());
+    assert!(
+        looker
+            .pull(&source, &name("x/y:v1"), &PullOptions::default())
+            .is_err()
+    );
+    drop(store);
+    Store::open(dir.path()).unwrap();
 }

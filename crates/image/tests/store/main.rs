@@ -1,7 +1,16 @@
 //! The store on the real kernel: pulling, mounting, removing. Root only.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking, in its helpers too"
+)]
 
+mod against_umoci;
 mod archive;
 mod basics;
+mod compare;
+mod faults;
+mod hostile;
 mod layout;
+mod nasty;

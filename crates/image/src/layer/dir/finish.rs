@@ -43,8 +43,8 @@ impl DirWriter {
     /// A directory that the layer only passes through: the layers below know what it is.
     fn settle(&mut self, id: u32, lower: &dyn Lower) -> Result<()> {
         let path = self.path_of(id);
-        let hidden = self.node(id).opaque;
-        let found = if hidden { None } else { lower.find(&path)? };
+        let fresh = self.node(id).fresh;
+        let found = if fresh { None } else { lower.find(&path)? };
         match found {
             Some(Found { mut entry, .. }) if entry.kind == EntryKind::Directory => {
                 let attrs = self.policy.attrs(&mut entry)?;

@@ -104,7 +104,7 @@ impl DirWriter {
                 default_owner,
                 umask: attrs::umask(),
             },
-            nodes: vec![Node::root(root, matches!(target, Target::Layer { .. }))],
+            nodes: vec![Node::root(root)],
             open: VecDeque::new(),
             last: None,
             pending: Vec::new(),
@@ -351,7 +351,9 @@ impl LayerWriter for DirWriter {
             return Ok(None);
         }
         let parent = self.parent_of(&entry.path)?;
-        self.fallback.entry(parent).or_insert(entry.mtime);
+        if parent != ROOT {
+            self.fallback.entry(parent).or_insert(entry.mtime);
+        }
         let attrs = self.policy.attrs(&mut entry)?;
         let place = match &entry.kind {
             EntryKind::Directory => {

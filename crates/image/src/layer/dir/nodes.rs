@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub implicit: bool,
     /// Hides what is below.
     pub opaque: bool,
+    /// Hides the directory below itself: nothing of that is taken over.
+    pub fresh: bool,
     /// Removed.
     pub dead: bool,
     pub children: HashMap<Vec<u8>, u32>,
@@ -49,10 +51,10 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub fn root(fd: OwnedFd, implicit: bool) -> Self {
+    pub fn root(fd: OwnedFd) -> Self {
         Self {
             fd: Some(Arc::new(fd)),
-            implicit,
+            implicit: true,
             ..Self::new(ROOT, b"")
         }
     }
@@ -65,6 +67,7 @@ impl Node {
             attrs: None,
             implicit: false,
             opaque: false,
+            fresh: false,
             dead: false,
             children: HashMap::new(),
             own: HashMap::new(),
@@ -250,7 +253,8 @@ impl DirWriter {
                 let hidden = self.owned(at, name) == Some(Own::Whiteout);
                 self.clear(at, name)?;
                 let id = self.make_directory(at, &dir, name)?;
-                self.node_mut(id).opaque = hidden;
+                let node = self.node_mut(id);
+                (node.opaque, node.fresh) = (hidden, hidden);
                 Ok(Step::Into(id))
             }
             Err(Errno::INVAL) => Ok(Step::Missing),
