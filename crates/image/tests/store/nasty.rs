@@ -30,9 +30,7 @@ fn lower() -> Vec<u8> {
         .file_with(
             "plain/tagged",
             b"t",
-            &Meta::default()
-                .xattr("user.note", b"any \x00 byte")
-                .xattr("user.empty", b""),
+            &Meta::default().xattr("user.note", b"any \x00 byte"),
         )
         .dir_with(
             "plain/tagged-dir",
