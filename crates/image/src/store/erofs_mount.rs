@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::mount::{fsconfig_create, fsconfig_set_string};
+use rustix::mount::{fsconfig_create, fsconfig_set_flag, fsconfig_set_string};
 use sys::Context as _;
 
 use super::Store;
@@ -106,6 +106,8 @@ fn mount_image(path: &Path) -> Result<OwnedFd> {
 fn mount_source(source: &Path) -> rustix::io::Result<OwnedFd> {
     let context = sys::mount::fsopen(c"erofs")?;
     fsconfig_set_string(&context, "source", source)?;
+    // A loop device that cannot be written to is not opened for writing.
+    fsconfig_set_flag(&context, "ro")?;
     fsconfig_create(&context)?;
     sys::mount::fsmount(context.as_fd(), ATTRS)
 }

@@ -41,7 +41,7 @@ pub fn two_layers() -> Vec<Vec<u8>> {
     vec![lower, upper]
 }
 
-fn check_two_layers(root: &Path) {
+pub fn check_two_layers(root: &Path) {
     let stat = |p: &str| std::fs::symlink_metadata(root.join(p)).unwrap();
     assert_eq!(stat("").permissions().mode() & 0o7777, 0o711);
     assert_eq!(

@@ -115,114 +115,119 @@ fn attack(what: &str, layers: &[Vec<u8>], wanted: Option<&str>) {
     all_ways(what, &layout, wanted, &|_| {});
 }
 
+/// Runs attacks, and looks whether the outside is as it was after each.
+fn untouched(canary: &Canary, attacks: Vec<(&str, Vec<Archive>, Option<&str>)>) {
+    let before = listing(canary.path().as_ref());
+    for (what, layers, wanted) in attacks {
+        let layers: Vec<_> = layers.into_iter().map(Archive::done).collect();
+        attack(what, &layers, wanted);
+        assert_eq!(listing(canary.path().as_ref()), before, "{what}");
+    }
+}
+
+/// Links to the canary, absolute and by going up.
+fn links(canary: &Canary) -> Archive {
+    Archive::new()
+        .symlink("x", canary.path())
+        .symlink("up", &"../".repeat(12))
+}
+
 #[test]
-fn ways_out() {
+fn paths_that_lead_out() {
     let canary = Canary::new();
-    let outside = canary.path();
-    let before = listing(outside.as_ref());
-    let link = || {
-        Archive::new()
-            .symlink("x", outside)
-            .symlink("up", &"../".repeat(12))
-    };
-    let up = |name: &str| format!("up{outside}/{name}");
-    for (what, layer, wanted) in [
-        ("..", Archive::new().file("../evil", b""), Some("..")),
-        (
-            ".. inside",
-            Archive::new().dir("a").file("a/../../evil", b""),
-            Some(".."),
-        ),
-        (
-            "an absolute path",
-            Archive::new().file(&format!("{outside}/secret"), b"evil"),
-            None,
-        ),
-        (
-            "through a link",
-            link().file("x/secret", b"evil").file("x/new", b""),
-            None,
-        ),
-        (
-            "through a link upwards",
-            link().file(&up("secret"), b"evil"),
-            None,
-        ),
-        (
-            "mode through a link",
-            Archive::new()
-                .symlink("f", &format!("{outside}/secret"))
-                .file_with("f", b"", &Meta::mode(0o777)),
-            None,
-        ),
-        (
-            "directory over a link",
-            link()
-                .dir_with("x", &Meta::mode(0o777))
-                .file("x/secret", b""),
-            None,
-        ),
-        (
-            "attributes through a link",
-            link().dir_with("x/dir", &Meta::mode(0o1777).owner(7, 7)),
-            None,
-        ),
-        (
-            "hard link out",
-            Archive::new().hard_link("h", "../../../etc/shadow"),
-            Some(".."),
-        ),
-        (
-            "hard link through a link",
-            link().hard_link("h", "x/secret"),
-            Some("no such file"),
-        ),
-        (
-            "hard link to an absolute path",
-            Archive::new().hard_link("h", &format!("{outside}/secret")),
-            Some("no such file"),
-        ),
-        (
-            "hard link to itself",
-            Archive::new().file("h", b"").hard_link("h", "h"),
-            Some("itself"),
-        ),
-        (
-            "hard link to a directory",
-            Archive::new().dir("d").hard_link("h", "d"),
-            Some(""),
-        ),
-        (
-            "link in a circle",
-            Archive::new()
-                .symlink("a", "b")
-                .symlink("b", "a")
-                .file("a/f", b""),
-            Some("40 symbolic links"),
-        ),
-    ] {
-        attack(what, &[layer.done()], wanted);
-        assert_eq!(listing(outside.as_ref()), before, "{what}");
-    }
-    let lower = link().file("keep", b"").done();
-    for (what, layer) in [
-        (
-            "whiteout through a link",
-            Archive::new().file("x/.wh.secret", b""),
-        ),
-        (
-            "opaque through a link",
-            Archive::new().file("x/.wh..wh..opq", b""),
-        ),
-        ("in a layer above", Archive::new().file("x/secret", b"evil")),
-        (
-            "device in place of a link",
-            Archive::new().char_device("x", 0, 0),
-        ),
-    ] {
-        attack(what, &[lower.clone(), layer.done()], None);
-        assert_eq!(listing(outside.as_ref()), before, "{what}");
-    }
+    let secret = format!("{}/secret", canary.path());
+    let a = Archive::new;
+    untouched(
+        &canary,
+        vec![
+            ("..", vec![a().file("../evil", b"")], Some("..")),
+            (".. inside", vec![a().file("a/../../evil", b"")], Some("..")),
+            ("an absolute path", vec![a().file(&secret, b"evil")], None),
+            (
+                "hard link out",
+                vec![a().hard_link("h", "../../../etc/shadow")],
+                Some(".."),
+            ),
+            (
+                "hard link to an absolute path",
+                vec![a().hard_link("h", &secret)],
+                Some("no such file"),
+            ),
+            (
+                "hard link to itself",
+                vec![a().file("h", b"").hard_link("h", "h")],
+                Some("itself"),
+            ),
+            (
+                "hard link to a directory",
+                vec![a().dir("d").hard_link("h", "d")],
+                Some(""),
+            ),
+            (
+                "links in a circle",
+                vec![a().symlink("a", "b").symlink("b", "a").file("a/f", b"")],
+                Some("40 symbolic links"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn links_that_lead_out() {
+    let canary = Canary::new();
+    let secret = format!("{}/secret", canary.path());
+    let link = || links(&canary);
+    let open = Meta::mode(0o777);
+    let written = link().file("x/secret", b"evil").file("x/new", b"");
+    let chmod = Archive::new().symlink("f", &secret);
+    let owned = Meta::mode(0o1777).owner(7, 7);
+    untouched(
+        &canary,
+        vec![
+            ("through a link", vec![written], None),
+            (
+                "through a link upwards",
+                vec![link().file(&format!("up{secret}"), b"evil")],
+                None,
+            ),
+            (
+                "mode through a link",
+                vec![chmod.file_with("f", b"", &open)],
+                None,
+            ),
+            (
+                "directory over a link",
+                vec![link().dir_with("x", &open).file("x/secret", b"")],
+                None,
+            ),
+            (
+                "attributes through a link",
+                vec![link().dir_with("x/dir", &owned)],
+                None,
+            ),
+            (
+                "hard link through a link",
+                vec![link().hard_link("h", "x/secret")],
+                Some("no such file"),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn links_of_a_lower_layer_that_lead_out() {
+    let canary = Canary::new();
+    let over = |upper: Archive| vec![links(&canary).file("keep", b""), upper];
+    let a = Archive::new;
+    untouched(
+        &canary,
+        vec![
+            ("whiteout", over(a().file("x/.wh.secret", b"")), None),
+            ("opaque", over(a().file("x/.wh..wh..opq", b"")), None),
+            ("file", over(a().file("x/secret", b"evil")), None),
+            ("device", over(a().char_device("x", 0, 0)), None),
+        ],
+    );
 }
 
 #[test]

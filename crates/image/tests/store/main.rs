@@ -9,8 +9,10 @@
 mod against_umoci;
 mod archive;
 mod basics;
+mod bundles;
 mod compare;
 mod faults;
 mod hostile;
+mod kernels;
 mod layout;
 mod nasty;
