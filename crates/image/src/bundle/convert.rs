@@ -142,11 +142,13 @@ mod tests {
         let process = spec.process.unwrap();
         assert_eq!((process.cwd.as_str(), process.args.len()), ("/", 0));
         assert_eq!(process.env, ["HOME=/"]);
-        let mut unknown = ImageConfig::default();
-        unknown.config = Some(RunConfig {
-            user: "who".to_owned(),
-            ..RunConfig::default()
-        });
+        let unknown = ImageConfig {
+            config: Some(RunConfig {
+                user: "who".to_owned(),
+                ..RunConfig::default()
+            }),
+            ..ImageConfig::default()
+        };
         let refused = apply_config(&unknown, &Users::default(), &mut Spec::default());
         assert!(refused.unwrap_err().to_string().contains("who"));
     }

@@ -116,7 +116,7 @@ impl Users {
         if account.is_none() && number.is_none() && !user.is_empty() {
             return Err(unknown("user", user, "/etc/passwd"));
         }
-        let uid = number.or(account.map(|a| a.uid)).unwrap_or(0);
+        let uid = number.or_else(|| account.map(|a| a.uid)).unwrap_or(0);
         let gid = match group {
             Some(group) => self.group(group)?,
             None => account.map_or(0, |a| a.gid),
@@ -264,7 +264,7 @@ mod tests {
         assert!(read().unwrap().resolve("evil").is_err());
         std::fs::remove_file(etc.join("passwd")).unwrap();
         // Opening a pipe without a writer must not wait for one.
-        let fifo = rustix::fs::Mode::from_raw_mode(0o644);
+        let fifo = Mode::from_raw_mode(0o644);
         rustix::fs::mknodat(rustix::fs::CWD, etc.join("passwd"), FileType::Fifo, fifo, 0).unwrap();
         assert!(read().unwrap().resolve("evil").is_err());
         std::fs::write(etc.join("group"), vec![b'x'; (1 << 20) + 1]).unwrap();

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::Store;
+use super::db::Records as _;
 use super::pull::PullOptions;
 use super::reassemble::LayerTar;
 use super::record::{ImageRecord, LayerRecord};

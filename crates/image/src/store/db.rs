@@ -78,11 +78,19 @@ impl Db {
         builder.set_cache_size(CACHE);
         builder.set_check_integrity_on_open(true);
         let db = builder.create(path).map_err(failed)?;
-        let write = db.begin_write().map_err(failed)?;
-        for table in [IMAGES, LAYERS, LEASES, MOUNTS, DOCUMENTS] {
-            write.open_table(table).map_err(failed)?;
+        // A commit waits for the disk, and the tables are there at every start but the first.
+        if db
+            .begin_read()
+            .map_err(failed)?
+            .open_table(DOCUMENTS)
+            .is_err()
+        {
+            let write = db.begin_write().map_err(failed)?;
+            for table in [IMAGES, LAYERS, LEASES, MOUNTS, DOCUMENTS] {
+                write.open_table(table).map_err(failed)?;
+            }
+            write.commit().map_err(failed)?;
         }
-        write.commit().map_err(failed)?;
         Ok(Self::Writer(db))
     }
 
@@ -118,6 +126,32 @@ impl Db {
     }
 }
 
+/// Looking up records, in a view of one moment or in the midst of a change.
+pub(crate) trait Records {
+    fn all<R: Record>(&self) -> Result<Vec<R>>;
+}
+
+impl Records for Read {
+    fn all<R: Record>(&self) -> Result<Vec<R>> {
+        all(&self.0.open_table(R::TABLE).map_err(failed)?)
+    }
+}
+
+impl Records for Write {
+    fn all<R: Record>(&self) -> Result<Vec<R>> {
+        all(&self.0.open_table(R::TABLE).map_err(failed)?)
+    }
+}
+
+fn all<R: Record>(table: &impl redb::ReadableTable<&'static str, &'static [u8]>) -> Result<Vec<R>> {
+    let mut all = Vec::new();
+    for pair in table.iter().map_err(failed)? {
+        let (_, value) = pair.map_err(failed)?;
+        all.push(record::decode(value.value(), R::WHAT)?);
+    }
+    Ok(all)
+}
+
 /// A view of one moment.
 pub(crate) struct Read(ReadTransaction);
 
@@ -128,16 +162,6 @@ impl Read {
         found
             .map(|v| record::decode(v.value(), R::WHAT))
             .transpose()
-    }
-
-    pub fn all<R: Record>(&self) -> Result<Vec<R>> {
-        let table = self.0.open_table(R::TABLE).map_err(failed)?;
-        let mut all = Vec::new();
-        for pair in table.iter().map_err(failed)? {
-            let (_, value) = pair.map_err(failed)?;
-            all.push(record::decode(value.value(), R::WHAT)?);
-        }
-        Ok(all)
     }
 
     pub fn document(&self, digest: &Digest) -> Result<Vec<u8>> {
@@ -168,16 +192,6 @@ impl Write {
         found
             .map(|v| record::decode(v.value(), R::WHAT))
             .transpose()
-    }
-
-    pub fn all<R: Record>(&self) -> Result<Vec<R>> {
-        let table = self.0.open_table(R::TABLE).map_err(failed)?;
-        let mut all = Vec::new();
-        for pair in table.iter().map_err(failed)? {
-            let (_, value) = pair.map_err(failed)?;
-            all.push(record::decode(value.value(), R::WHAT)?);
-        }
-        Ok(all)
     }
 
     pub fn put<R: Record>(&self, record: &R) -> Result<()> {

@@ -6,6 +6,7 @@ use serde::Serialize;
 use sys::Context as _;
 
 use super::Store;
+use super::db::Records as _;
 use super::record::{ImageRecord, LayerRecord, MountRecord};
 use crate::{Digest, Result};
 

@@ -11,6 +11,7 @@ use sys::Context as _;
 
 use super::Store;
 use super::build::IMAGE;
+use super::db::Records as _;
 use super::mount::{is_mounted, open_path, remove_mount_point, unmount};
 use super::place::{Temporary, make_dir, open_dir};
 use super::record::{LayerRecord, MountRecord};

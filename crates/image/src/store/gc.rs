@@ -1,10 +1,9 @@
 //! Removing: images by hand, layers that nothing needs, what a crash left behind.
 
 use std::collections::HashSet;
-use std::os::fd::AsFd as _;
 
 use super::Store;
-use super::db::Write;
+use super::db::{Records, Write};
 use super::record::{ImageRecord, LayerRecord, LeaseRecord, MountRecord, now};
 use crate::layer::dir::{names, remove_contents, remove_tree};
 use crate::{Digest, Error, Result};
@@ -51,6 +50,10 @@ impl Store {
     pub fn gc(&self, unused: bool) -> Result<Freed> {
         self.must_write()?;
         let mut gone = Vec::new();
+        let leases: Vec<LeaseRecord> = self.db.read()?.all()?;
+        if !unused && !leases.iter().any(|l| l.is_over(now())) {
+            return self.collect_layers();
+        }
         self.db.write(|write| {
             for lease in write.all::<LeaseRecord>()? {
                 if lease.is_over(now()) {
@@ -76,14 +79,22 @@ impl Store {
     pub(crate) fn collect_layers(&self) -> Result<Freed> {
         let mut freed = Freed::default();
         self.flights.with_wanted(|is_wanted| {
+            let idle = |records: &dyn Fn() -> Result<(Vec<LayerRecord>, HashSet<Digest>)>| {
+                let (layers, needed) = records()?;
+                let is_idle = |l: &LayerRecord| !needed.contains(&l.chain) && !is_wanted(&l.chain);
+                Ok::<Vec<LayerRecord>, Error>(layers.into_iter().filter(is_idle).collect())
+            };
+            // A commit waits for the disk; mostly there is nothing to do.
+            let read = self.db.read()?;
+            if idle(&|| Ok((read.all()?, needed_layers(&read)?)))?.is_empty() {
+                return Ok(());
+            }
+            drop(read);
             self.db.write(|write| {
-                let needed = needed_layers(write)?;
-                for layer in write.all::<LayerRecord>()? {
-                    if !needed.contains(&layer.chain) && !is_wanted(&layer.chain) {
-                        write.remove::<LayerRecord>(&layer.chain.to_string())?;
-                        freed.bytes += layer.disk;
-                        freed.layers.push(layer.chain);
-                    }
+                for layer in idle(&|| Ok((write.all()?, needed_layers(write)?)))? {
+                    write.remove::<LayerRecord>(&layer.chain.to_string())?;
+                    freed.bytes += layer.disk;
+                    freed.layers.push(layer.chain);
                 }
                 Ok(())
             })?;
@@ -124,9 +135,7 @@ impl Store {
             self.db
                 .write(|write| stale.iter().try_for_each(|d| write.remove_document(d)))?;
         }
-        self.gc(false)?;
-        rustix::fs::fsync(self.place.root().as_fd())
-            .map_err(|e| Error::System(sys::Error::new("fsync", "store", e)))
+        self.gc(false).map(drop)
     }
 }
 
@@ -158,7 +167,7 @@ fn needed_by(write: &Write, image: &ImageRecord) -> Result<Option<String>> {
     Ok(None)
 }
 
-fn needed_layers(write: &Write) -> Result<HashSet<Digest>> {
+fn needed_layers(write: &impl Records) -> Result<HashSet<Digest>> {
     let mut needed = HashSet::new();
     for image in write.all::<ImageRecord>()? {
         needed.extend(image.layers);

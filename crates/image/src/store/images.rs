@@ -1,7 +1,7 @@
 //! Images by their names.
 
 use super::Store;
-use super::db::Write;
+use super::db::{Records as _, Write};
 use super::record::{ImageDetails, ImageRecord, LayerRecord, now};
 use crate::document::{Document, ImageConfig};
 use crate::{Digest, Error, Reference, Result};

@@ -1,6 +1,7 @@
 //! Leases: what must stay for a while though no image or container says so.
 
 use super::Store;
+use super::db::Records as _;
 use super::record::{ImageRecord, LeaseRecord, now};
 use crate::{Digest, Error, Result};
 

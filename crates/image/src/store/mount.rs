@@ -13,6 +13,7 @@ use rustix::mount::UnmountFlags;
 use sys::Context as _;
 
 use super::Store;
+use super::db::Records as _;
 use super::overlay::{Overlay, Upper};
 use super::place::{make_dir, open_dir};
 use super::record::{ImageRecord, LayerRecord, MountRecord, now};

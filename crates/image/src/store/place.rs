@@ -51,8 +51,11 @@ impl Place {
         if make {
             rustix::fs::fchmod(&root, Mode::RWXU)
                 .context("fchmod", || format!("{path:?}, 0700"))?;
-            for part in PARTS {
-                make_dir(root.as_fd(), Path::new(part))?;
+            if !exists(root.as_fd(), "mnt/containers") {
+                for part in PARTS {
+                    make_dir(root.as_fd(), Path::new(part))?;
+                }
+                rustix::fs::fsync(&root).context("fsync", || format!("{path:?}"))?;
             }
         }
         Ok(Self {

@@ -233,7 +233,7 @@ fn damage_is_found_and_healed() {
         let report = store.check().unwrap();
         assert_eq!(report.broken.len(), 1, "{format:?} {report:#?}");
         assert_eq!(report.broken[0].digest, image.layers[0]);
-        assert_eq!(report.broken[0].images, [image.id.clone()]);
+        assert_eq!(report.broken[0].images, std::slice::from_ref(&image.id));
         store
             .heal(&source, &name("x/y:v1"), &PullOptions::default())
             .unwrap();

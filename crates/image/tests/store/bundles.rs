@@ -224,3 +224,70 @@ fn owners() {
     let stat = std::fs::metadata(bundle.join("rootfs/d/f")).unwrap();
     assert_eq!((stat.uid(), stat.gid(), stat.len()), (5, 6, 7));
 }
+
+/// Not a test by itself: what a user without any rights can do with a store of his own.
+#[test]
+#[ignore = "run by another, as a user"]
+fn as_a_user() {
+    let Ok(root) = std::env::var("HULL_TEST_STORE") else {
+        return;
+    };
+    let layout = std::env::var("HULL_TEST_LAYOUT").unwrap();
+    let source = LayoutSource::open(layout.as_ref(), &Name::Only).unwrap();
+    let options = StoreOptions {
+        rootless: true,
+        ..StoreOptions::default()
+    };
+    let store = Store::open_with(root.as_ref(), &options).unwrap();
+    assert_eq!(store.format().unwrap(), Format::Directory);
+    let name = Reference::parse("x/y:v").unwrap();
+    let image = store.pull(&source, &name, &PullOptions::default()).unwrap();
+    assert!(store.check().unwrap().broken.is_empty());
+    let ownership = Ownership::Rootless;
+    let unpacking = UnpackOptions {
+        ownership: Some(&ownership),
+        ..UnpackOptions::default()
+    };
+    let bundle = Path::new(&root).join("bundle");
+    unpack(&source, &bundle, &unpacking).unwrap();
+    let run = std::fs::symlink_metadata(bundle.join("rootfs/run")).unwrap();
+    assert_eq!(run.uid(), rustix::process::geteuid().as_raw());
+    assert_eq!(store.remove(&image.id).unwrap().layers.len(), 2);
+}
+
+#[test]
+fn a_user_without_rights() {
+    let mut layout = Layout::new();
+    let mut layers = two_layers();
+    layers[0] = [
+        &Archive::new()
+            .dir_with("locked", &Meta::mode(0o500))
+            .file_with("locked/f", b"f", &Meta::mode(0))
+            .done()[..2048],
+        &layers[0],
+    ]
+    .concat();
+    layout.image("v", &layers, Pack::Gzip);
+    let work = tempfile::tempdir().unwrap();
+    let home = work.path().join("home");
+    std::fs::create_dir(&home).unwrap();
+    std::os::unix::fs::chown(&home, Some(1234), Some(1234)).unwrap();
+    for dir in [work.path(), layout.path()] {
+        std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    // The test program itself may be where the user cannot reach it.
+    let program = work.path().join("test");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let out = std::process::Command::new("setpriv")
+        .args(["--reuid=1234", "--regid=1234", "--clear-groups"])
+        .arg(&program)
+        .args(["--ignored", "--exact", "bundles::as_a_user"])
+        .env("HULL_TEST_STORE", home.join("store"))
+        .env("HULL_TEST_LAYOUT", layout.path())
+        .env("TMPDIR", &home)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success() && said.contains("1 passed"), "{said}");
+}
