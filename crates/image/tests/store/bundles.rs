@@ -263,7 +263,7 @@ fn a_user_without_rights() {
         &Archive::new()
             .dir_with("locked", &Meta::mode(0o500))
             .file_with("locked/f", b"f", &Meta::mode(0))
-            .done()[..2048],
+            .done()[..1536],
         &layers[0],
     ]
     .concat();
