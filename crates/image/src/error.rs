@@ -110,6 +110,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether there was no space, or no quota, left on the disk.
+    #[must_use]
+    pub fn is_full_disk(&self) -> bool {
+        use rustix::io::Errno;
+        let errno = match self {
+            Self::System(e) => Some(e.errno),
+            Self::Io { source, .. } => Errno::from_io_error(source),
+            _ => None,
+        };
+        matches!(errno, Some(Errno::NOSPC | Errno::DQUOT))
+    }
+
     /// A store's error.
     pub(crate) fn store(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
         Self::Store {

@@ -219,8 +219,10 @@ impl Store {
         let _wanted = self.flights.want(&plan.chains);
         let (layers, failure) = self.pull_layers(source, &plan, options);
         if let Some(error) = failure {
-            // The reason why nothing could be kept would hide the reason for the failure.
-            let _ = self.keep_partial(&layers);
+            if !error.is_full_disk() {
+                // The reason why nothing could be kept would hide the reason for the failure.
+                let _ = self.keep_partial(&layers);
+            }
             return Err(error);
         }
         if let Some(progress) = options.progress {

@@ -110,34 +110,40 @@ fn inflate(
     };
     let mut input = BufReader::with_capacity(INPUT, counted);
     let mut given = 0u64;
-    let mut pump = |from: &mut dyn Read| -> Result<()> {
+    let mut pump = |from: &mut dyn Read| -> Result<bool> {
         loop {
+            // The other end is gone where it has failed; its error is the one to show.
             let Ok(mut chunk) = empty.recv() else {
-                return Ok(());
+                return Ok(false);
             };
             chunk.resize(CHUNK, 0);
             let n = fill(from, &mut chunk).map_err(failed)?;
             chunk.truncate(n);
             given += n as u64;
             limits.inflated(blob.size, given)?;
-            // The other end is gone where it has failed; its error is the one to show.
-            if n == 0 || full.send(Ok(chunk)).is_err() {
-                return Ok(());
+            if n == 0 {
+                return Ok(true);
+            }
+            if full.send(Ok(chunk)).is_err() {
+                return Ok(false);
             }
         }
     };
-    match compression(input.fill_buf().map_err(failed)?) {
+    let whole = match compression(input.fill_buf().map_err(failed)?) {
         Compression::None => pump(&mut input)?,
         Compression::Gzip => {
             let mut decoder = flate2::bufread::MultiGzDecoder::new(&mut input);
-            pump(&mut decoder)?;
+            pump(&mut decoder)?
         }
         Compression::Zstd => {
             let decoder = zstd::stream::read::Decoder::with_buffer(&mut input);
             let mut decoder = decoder.map_err(failed)?;
             decoder.window_log_max(ZSTD_WINDOW).map_err(failed)?;
-            pump(&mut decoder)?;
+            pump(&mut decoder)?
         }
+    };
+    if !whole {
+        return Ok(());
     }
     // What follows the compressed stream belongs to the blob and to its digest.
     io::copy(&mut input, &mut io::sink()).map_err(failed)?;
