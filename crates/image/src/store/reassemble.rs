@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt as _;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat};
+use rustix::io::Errno;
 use sys::Context as _;
 
 use super::build::{IMAGE, SPLIT, open_file};
@@ -173,14 +174,31 @@ fn open_beneath(dir: BorrowedFd<'_>, path: &[u8]) -> Result<File> {
     let path = std::ffi::OsStr::from_bytes(path);
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let fd = match sys::path::openat2(dir, path, flags, Mode::empty(), resolve) {
+    let open = |flags| match sys::path::openat2(dir, path, flags, Mode::empty(), resolve) {
         // The tree is ours alone, and its directories were made by name.
-        Err(rustix::io::Errno::NOSYS) => {
-            rustix::fs::openat(dir, path, flags | OFlags::CLOEXEC, Mode::empty())
-        }
+        Err(Errno::NOSYS) => openat(dir, path, flags | OFlags::CLOEXEC, Mode::empty()),
+        other => other,
+    };
+    let fd = match open(flags) {
+        Err(Errno::ACCESS) => open(OFlags::PATH | OFlags::NOFOLLOW).and_then(|fd| reopen(&fd)),
         other => other,
     };
     Ok(File::from(
         fd.context("openat2", || format!("layer, {path:?}"))?,
     ))
+}
+
+/// The image's mode may keep its owner, who is not root, from reading a file.
+fn reopen(held: &OwnedFd) -> rustix::io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", held.as_raw_fd());
+    let mode = Mode::from_raw_mode(rustix::fs::fstat(held)?.st_mode & 0o7777);
+    rustix::fs::chmod(path.as_str(), mode | Mode::RUSR)?;
+    let opened = openat(
+        CWD,
+        path.as_str(),
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    );
+    rustix::fs::chmod(path.as_str(), mode)?;
+    opened
 }
