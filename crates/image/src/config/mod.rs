@@ -2,6 +2,8 @@
 
 pub mod auth;
 pub mod certs;
+#[cfg(feature = "signatures")]
+pub mod lookaside;
 pub mod policy;
 pub mod registries;
 

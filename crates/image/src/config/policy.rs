@@ -173,7 +173,7 @@ impl Scope {
     }
 }
 
-fn registry_keys(reference: &Reference) -> Vec<String> {
+pub(super) fn registry_keys(reference: &Reference) -> Vec<String> {
     let mut key = reference.name();
     let mut keys = vec![reference.to_string()];
     loop {

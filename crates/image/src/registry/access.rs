@@ -6,6 +6,8 @@ use super::client::{Client, Connect};
 use super::http::Http;
 use super::retry::Retry;
 use super::{RegistryDestination, RegistrySource};
+#[cfg(feature = "signatures")]
+use crate::config::lookaside::Lookaside;
 use crate::config::{AuthFiles, CertDirs, Credentials, Endpoint, Registries};
 use crate::{Error, Reference, Result};
 
@@ -19,6 +21,8 @@ pub struct Access {
     tls_verify: Option<bool>,
     retry: Retry,
     http: Arc<Http>,
+    #[cfg(feature = "signatures")]
+    lookaside: Arc<Lookaside>,
 }
 
 impl Access {
@@ -46,7 +50,22 @@ impl Access {
             tls_verify: None,
             retry: Retry::default(),
             http: Arc::new(Http::new(certs)),
+            #[cfg(feature = "signatures")]
+            lookaside: Arc::default(),
         }
+    }
+
+    /// With these places for simple-signing signatures.
+    #[cfg(feature = "signatures")]
+    #[must_use]
+    pub fn with_lookaside(mut self, lookaside: Lookaside) -> Self {
+        self.lookaside = Arc::new(lookaside);
+        self
+    }
+
+    #[cfg(feature = "signatures")]
+    pub(super) fn lookaside(&self) -> &Lookaside {
+        &self.lookaside
     }
 
     /// With these credentials instead of those in files; `None`: with none at all.

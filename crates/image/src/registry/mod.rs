@@ -9,6 +9,8 @@ mod challenge;
 mod client;
 mod download;
 mod http;
+#[cfg(feature = "signatures")]
+mod lookaside;
 mod push;
 mod retry;
 mod source;

@@ -144,6 +144,11 @@ impl Source for RegistrySource {
         self.try_each(|client| super::tags::referrers(client, to))
     }
 
+    #[cfg(feature = "signatures")]
+    fn signatures(&self, of: &Digest) -> Result<Vec<Vec<u8>>> {
+        super::lookaside::signatures(&self.access, &self.reference, of)
+    }
+
     fn sibling(&self, tag: &str) -> Result<Option<RawManifest>> {
         match self.try_each(|client| manifest(client, tag, None)) {
             Err(e) if e.is_missing() => Ok(None),
