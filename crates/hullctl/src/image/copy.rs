@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use clap::{ArgAction, ArgMatches, Command, value_parser};
 use image::config::Scope;
-use image::copy::{self, Compression, Format, Layers, Options, Which};
+use image::copy::{self, Options, Which};
 use image::transport::TransportRef;
 
 use super::options::{
     DEST, SRC, access, argument, flag, option, platform, policy, required, retry, text,
     with_platform, with_policy, with_retry, with_side, with_store, words,
 };
-use super::place;
 use super::progress::Show;
+use super::{layers, place};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,11 +34,6 @@ pub fn command() -> Command {
         .arg(flag("all", "All images of an index").short('a'))
         .arg(option("multi-arch", "WHICH", "Which images of an index").value_parser(["system", "all", "index-only"]))
         .arg(option("format", "FORMAT", "Format of manifests").value_parser(["oci", "v2s2"]).short('f'))
-        .arg(option("dest-compress-format", "KIND", "Compress all layers so").value_parser(["gzip", "zstd"]))
-        .arg(option("dest-compress-level", "N", "Level of the compression").value_parser(value_parser!(i32)))
-        .arg(flag("dest-compress", "Compress layers that are not").conflicts_with("dest-decompress"))
-        .arg(flag("dest-decompress", "Write layers without compression").conflicts_with("dest-compress-format"))
-        .arg(flag("dest-oci-accept-uncompressed-layers", "Leave layers that are not compressed so"))
         .arg(flag("preserve-digests", "Fail rather than change a manifest"))
         .arg(option("additional-tag", "TAG", "A further name at the destination").action(ArgAction::Append))
         .arg(option("digestfile", "FILE", "Write the digest to this file").value_parser(value_parser!(PathBuf)))
@@ -48,7 +43,7 @@ pub fn command() -> Command {
                 .default_value("6"),
         )
         .arg(flag("quiet", "No progress, only the digest").short('q'));
-    let command = with_policy(with_retry(with_platform(command)));
+    let command = layers::with_compression(with_policy(with_retry(with_platform(command))));
     with_store(with_side(with_side(command, &SRC), &DEST))
 }
 
@@ -61,14 +56,8 @@ pub fn run(m: &ArgMatches) -> Result<()> {
     let options = Options {
         which: which(m)?,
         platform: platform(m)?,
-        format: text(m, "format").map(|f| {
-            if f == "oci" {
-                Format::Oci
-            } else {
-                Format::Docker
-            }
-        }),
-        layers: layers(m),
+        format: layers::format(m),
+        layers: layers::layers(m),
         preserve_digests: m.get_flag("preserve-digests"),
         additional_tags: words(m, "additional-tag"),
         parallel: m
@@ -103,22 +92,4 @@ fn which(m: &ArgMatches) -> Result<Which> {
             word.unwrap_or("")
         ),
     })
-}
-
-fn layers(m: &ArgMatches) -> Layers {
-    let level = m.get_one::<i32>("dest-compress-level").copied();
-    match text(m, "dest-compress-format").as_deref() {
-        Some("zstd") => return Layers::Compressed(Compression::Zstd, level),
-        Some(_) => return Layers::Compressed(Compression::Gzip, level),
-        None => {}
-    }
-    if m.get_flag("dest-decompress") {
-        Layers::Uncompressed
-    } else if m.get_flag("dest-compress") {
-        Layers::Compressed(Compression::Gzip, level)
-    } else if m.get_flag("dest-oci-accept-uncompressed-layers") {
-        Layers::AsTheyAre
-    } else {
-        Layers::Usual
-    }
 }

@@ -1,16 +1,18 @@
 //! `hullctl image`: images in registries, layouts, archives and the store, without a daemon.
 
+mod archives;
+mod bundle;
+mod changes;
+mod container;
 mod copy;
 mod inspect;
+mod layers;
 mod local;
 mod options;
 mod place;
 mod progress;
 mod pull;
 mod registry;
-
-pub use options::store_root;
-pub use pull::fetch;
 
 use std::process::ExitCode;
 
@@ -24,12 +26,21 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand_required(true)
         .subcommand(pull::command())
+        .subcommand(archives::push_command())
         .subcommand(copy::command())
         .subcommand(local::ls_command())
         .subcommand(inspect::command())
         .subcommand(local::history_command())
         .subcommand(local::tag_command())
         .subcommand(local::rm_command())
+        .subcommand(archives::save_command())
+        .subcommand(archives::load_command())
+        .subcommand(archives::import_command())
+        .subcommand(bundle::unpack_command())
+        .subcommand(bundle::repack_command())
+        .subcommand(container::commit_command())
+        .subcommand(container::diff_command())
+        .subcommand(container::check_command())
         .subcommand(local::mount_command())
         .subcommand(local::umount_command())
         .subcommand(local::df_command())
@@ -45,6 +56,15 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
     match m.subcommand() {
         Some(("pull", m)) => pull::run(m),
         Some(("copy", m)) => copy::run(m),
+        Some(("push", m)) => archives::push(m),
+        Some(("save", m)) => archives::save(m),
+        Some(("load", m)) => archives::load(m),
+        Some(("import", m)) => archives::import(m),
+        Some(("unpack", m)) => bundle::run_unpack(m),
+        Some(("repack", m)) => bundle::run_repack(m),
+        Some(("commit", m)) => container::commit(m),
+        Some(("diff", m)) => container::run_diff(m),
+        Some(("check", m)) => container::check(m),
         Some(("ls", m)) => local::ls(m),
         Some(("inspect", m)) => inspect::run(m),
         Some(("history", m)) => local::history(m),

@@ -19,10 +19,19 @@ impl Opened {
     pub fn as_source(&self) -> &dyn Source {
         self.0.as_ref()
     }
+
+    /// To keep.
+    pub fn into_source(self) -> Box<dyn Source> {
+        self.0
+    }
 }
 
 /// Opens a place to read from.
-pub fn source(_m: &ArgMatches, from: &TransportRef, access: &Access) -> Result<Opened> {
+pub fn source(m: &ArgMatches, from: &TransportRef, access: &Access) -> Result<Opened> {
+    if let TransportRef::Store(name) = from {
+        let store = options::store_to_read(m)?;
+        return Ok(Opened(Box::new(store.export(&store.find(name)?.id)?)));
+    }
     Ok(Opened(from.source(access)?))
 }
 
