@@ -25,7 +25,17 @@ impl Desk {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hullctl"));
         command.arg("image").args(args).current_dir(self.0.path());
-        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy", "SOURCE_DATE_EPOCH"] {
+        for name in [
+            "HTTP_PROXY",
+            "HTTPS_PROXY",
+            "ALL_PROXY",
+            "NO_PROXY",
+            "http_proxy",
+            "https_proxy",
+            "all_proxy",
+            "no_proxy",
+            "SOURCE_DATE_EPOCH",
+        ] {
             command.env_remove(name);
         }
         command
@@ -68,14 +78,22 @@ impl Registry {
     fn start() -> Self {
         for _ in 0..5 {
             let dir = tempfile::tempdir().unwrap();
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = TcpListener::bind("127.0.0.1:0")
+                .unwrap()
+                .local_addr()
+                .unwrap()
+                .port();
             let address = format!("127.0.0.1:{port}");
             let root = dir.path().display();
             let text = format!(
                 "version: 0.1\nlog: {{ level: error }}\nstorage:\n  delete: {{ enabled: true }}\n  filesystem: {{ rootdirectory: {root}/data }}\nhttp:\n  addr: {address}\nauth:\n  htpasswd: {{ realm: x, path: {root}/htpasswd }}\n"
             );
             std::fs::write(dir.path().join("config.yml"), text).unwrap();
-            std::fs::write(dir.path().join("htpasswd"), "person:$2b$04$dIWS6/LYQsokxxM1HKgMMOOLy5arU4XT2dGfF7It4G9vK2QcYRU1q").unwrap();
+            std::fs::write(
+                dir.path().join("htpasswd"),
+                "person:$2b$04$dIWS6/LYQsokxxM1HKgMMOOLy5arU4XT2dGfF7It4G9vK2QcYRU1q",
+            )
+            .unwrap();
             let mut child = Command::new("docker-registry")
                 .arg("serve")
                 .arg(dir.path().join("config.yml"))
@@ -116,7 +134,11 @@ fn rootfs(desk: &Desk) -> String {
     std::fs::create_dir_all(dir.join("etc")).unwrap();
     std::fs::write(dir.join("etc/os-release"), "NAME=test\n").unwrap();
     let tar = desk.path("rootfs.tar");
-    let done = Command::new("tar").args(["-cf", &tar, "-C"]).arg(&dir).arg(".").status();
+    let done = Command::new("tar")
+        .args(["-cf", &tar, "-C"])
+        .arg(&dir)
+        .arg(".")
+        .status();
     assert!(done.unwrap().success());
     tar
 }
@@ -125,14 +147,26 @@ fn rootfs(desk: &Desk) -> String {
 fn layout(desk: &Desk, place: &str) {
     let run = |args: &[&str]| {
         let output = Command::new("umoci").args(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{args:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     let tar = rootfs(desk);
     let image = format!("{place}:x");
     run(&["init", "--layout", place]);
     run(&["new", "--image", &image]);
     run(&["raw", "add-layer", "--image", &image, &tar]);
-    run(&["config", "--image", &image, "--config.env", "A=b", "--config.cmd", "sh"]);
+    run(&[
+        "config",
+        "--image",
+        &image,
+        "--config.env",
+        "A=b",
+        "--config.cmd",
+        "sh",
+    ]);
 }
 
 #[test]
@@ -154,40 +188,83 @@ fn login_copy_inspect_delete_logout() {
     assert!(child.wait().unwrap().success());
     assert_eq!(desk.ok(&["login", "--get-login", host]), "person\n");
 
-    let digest = desk.ok(&["copy", "-q", "--digestfile", "digest", "oci:layout:x", &image]);
-    assert_eq!(std::fs::read_to_string(desk.path("digest")).unwrap(), digest.trim());
+    let digest = desk.ok(&[
+        "copy",
+        "-q",
+        "--digestfile",
+        "digest",
+        "oci:layout:x",
+        &image,
+    ]);
+    assert_eq!(
+        std::fs::read_to_string(desk.path("digest")).unwrap(),
+        digest.trim()
+    );
     assert_eq!(desk.ok(&["inspect", "--manifest-digest", &image]), digest);
-    assert_eq!(desk.ok(&["inspect", "--format", "{{.Env}} {{.RepoTags}}", &image]), "[A=b] [1]\n");
+    assert_eq!(
+        desk.ok(&["inspect", "--format", "{{.Env}} {{.RepoTags}}", &image]),
+        "[A=b] [1]\n"
+    );
     let raw = desk.ok(&["inspect", "--raw", &image]);
     assert!(raw.contains("\"layers\""), "{raw}");
     let config = desk.ok(&["inspect", "--config", "--format", "{{.config.Cmd}}", &image]);
     assert_eq!(config, "[sh]\n");
     let repository = format!("docker://{host}/team/app");
-    assert_eq!(desk.ok(&["list-tags", "--format", "text", &repository]), "1\n");
+    assert_eq!(
+        desk.ok(&["list-tags", "--format", "text", &repository]),
+        "1\n"
+    );
     // Without a terminal, progress is lines and the result stands alone.
     let args = ["copy", &image, "dir:plain"];
     let output = desk.command(&args).output().unwrap();
     succeeded(&args, &output);
     assert_eq!(String::from_utf8_lossy(&output.stdout), digest);
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.lines().count() >= 4 && !said.contains('\u{1b}'), "{said}");
+    assert!(
+        said.lines().count() >= 4 && !said.contains('\u{1b}'),
+        "{said}"
+    );
     assert_eq!(desk.ok(&["delete", &image]), digest);
     assert!(desk.fails(&["inspect", &image]).contains("404"));
     desk.ok(&["logout", host]);
     assert!(desk.fails(&["logout", host]).contains("not logged in"));
-    assert!(desk.fails(&["login", "--get-login", host]).contains("not logged in"));
+    assert!(
+        desk.fails(&["login", "--get-login", host])
+            .contains("not logged in")
+    );
 }
 
 #[test]
 fn a_policy_is_obeyed() {
     let desk = Desk::new();
     layout(&desk, &desk.path("layout"));
-    std::fs::write(desk.path("policy.json"), r#"{"default":[{"type":"reject"}]}"#).unwrap();
-    let error = desk.fails(&["copy", "-q", "--policy", "policy.json", "oci:layout:x", "dir:out"]);
+    std::fs::write(
+        desk.path("policy.json"),
+        r#"{"default":[{"type":"reject"}]}"#,
+    )
+    .unwrap();
+    let error = desk.fails(&[
+        "copy",
+        "-q",
+        "--policy",
+        "policy.json",
+        "oci:layout:x",
+        "dir:out",
+    ]);
     assert!(error.contains("refused: policy.json"), "{error}");
     assert!(!Path::new(&desk.path("out/manifest.json")).exists());
     let root = desk.path("store");
-    let pull = ["pull", "-q", "--root", &root, "--policy", "policy.json", "--name", "x", "oci:layout:x"];
+    let pull = [
+        "pull",
+        "-q",
+        "--root",
+        &root,
+        "--policy",
+        "policy.json",
+        "--name",
+        "x",
+        "oci:layout:x",
+    ];
     assert!(desk.fails(&pull).contains("refused"));
     desk.ok(&["copy", "-q", "--insecure-policy", "oci:layout:x", "dir:out"]);
 }
@@ -196,7 +273,10 @@ fn a_policy_is_obeyed() {
 fn proxy() -> (String, Arc<AtomicUsize>, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let (count, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (count, asked) = (
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(Mutex::new(Vec::new())),
+    );
     let (counter, log) = (Arc::clone(&count), Arc::clone(&asked));
     std::thread::spawn(move || {
         for stream in listener.incoming() {
@@ -230,9 +310,17 @@ fn proxies_are_used_and_passed_by() {
     let host = registry.address.as_str();
     let repository = format!("docker://{host}/x");
     let list = |name: &str, no: &str| {
-        let args = ["list-tags", "--tls-verify=false", "--creds", "person:secret", &repository];
+        let args = [
+            "list-tags",
+            "--tls-verify=false",
+            "--creds",
+            "person:secret",
+            &repository,
+        ];
         let mut command = desk.command(&args);
-        command.env(name, format!("http://{address}")).env("NO_PROXY", no);
+        command
+            .env(name, format!("http://{address}"))
+            .env("NO_PROXY", no);
         let output = command.output().unwrap();
         // The repository does not exist: an answer of the registry, by whatever way.
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::{ArgAction, ArgMatches, Command, value_parser};
 use image::Reference;
 use image::config::{Policy, Scope};

@@ -5,10 +5,8 @@ use image::document::RunConfig;
 
 /// Applies `INSTRUCTION VALUE` to a configuration.
 pub fn apply(config: &mut RunConfig, text: &str) -> Result<()> {
-    let (word, rest) = text
-        .trim()
-        .split_once([' ', '='])
-        .unwrap_or((text.trim(), ""));
+    let text = text.trim();
+    let (word, rest) = text.split_once([' ', '=']).unwrap_or((text, ""));
     let rest = rest.trim();
     match word.to_ascii_uppercase().as_str() {
         "CMD" => config.cmd = command(rest)?,

@@ -14,6 +14,9 @@ mod progress;
 mod pull;
 mod registry;
 
+pub use options::store_root;
+pub use pull::fetch;
+
 use std::process::ExitCode;
 
 use anyhow::Result;
