@@ -32,7 +32,8 @@ impl Manager {
         self.with_freezer(v2::freezer::freeze, v1::freezer::freeze)
     }
 
-    /// Thaws; both freezers, whoever has frozen.
+    /// Thaws; both freezers, whoever has frozen. A group that has gone needs none: systemd removes
+    /// a scope as soon as its last process has died.
     ///
     /// # Errors
     /// No freezer, or the write that failed.
@@ -41,6 +42,9 @@ impl Manager {
             && v1::freezer::is_frozen(dir)?
         {
             v1::freezer::thaw(dir)?;
+        }
+        if self.mode == Mode::V2 && self.main_dir().is_some_and(|dir| !dir.exists()) {
+            return Ok(());
         }
         self.with_freezer(v2::freezer::thaw, v1::freezer::thaw)
     }

@@ -91,6 +91,7 @@ pub fn run(init: Init, mut work: Work<'_>) -> ! {
 fn make(init: &Init, work: &mut Work<'_>) -> Result<Made> {
     let plan = work.plan;
     spawn::die_with_parent()?;
+    init.channel.expect_peer()?;
     sys::signal::set_mask(&SignalSet::empty())?;
     // Everything is made with the modes given.
     let umask = rustix::process::umask(Mode::empty()).as_raw_mode();

@@ -15,7 +15,7 @@ pub mod create;
 pub mod delete;
 mod error;
 mod id;
-mod idmap;
+pub mod idmap;
 mod init;
 pub mod kill;
 pub mod list;

@@ -4,6 +4,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -158,6 +159,22 @@ impl Channel {
 }
 
 impl Channel {
+    /// Fails where the other end has gone: for a child that has only now asked to be killed when
+    /// its parent dies, and may be too late.
+    ///
+    /// # Errors
+    /// The other end has gone, or poll(2)'s.
+    pub fn expect_peer(&self) -> Result<()> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))
+            .context("poll", || "start of a process")?;
+        let gone = fds.iter().any(|f| f.revents().contains(PollFlags::HUP));
+        if gone {
+            return Err(sys::Error::new("poll", "the runtime has gone", Errno::PIPE).into());
+        }
+        Ok(())
+    }
+
     /// Waits for [`Message::Go`].
     ///
     /// # Errors

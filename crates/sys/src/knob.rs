@@ -1,8 +1,9 @@
 //! Test switches that make a system call seem absent.
 //!
 //! `HULL_FAKE_ENOSYS=mount_setattr,open_tree` makes those calls fail with ENOSYS before they
-//! reach the kernel, so that every fallback for an old kernel can be run on a new one. The
-//! variable only ever takes features away, so it is honoured in release builds too.
+//! reach the kernel, so that every fallback for an old kernel can be run on a new one; `all` stands
+//! for every call that has one. The variable only ever takes features away, so it is honoured in
+//! release builds too.
 
 use std::sync::OnceLock;
 
@@ -47,7 +48,7 @@ pub fn check(call: &'static str) -> Result<(), Errno> {
             .map(|v| v.split(',').map(|s| s.trim().to_owned()).collect())
             .unwrap_or_default()
     });
-    if faked.iter().any(|f| f == call) {
+    if faked.iter().any(|f| f == call || f == "all") {
         Err(Errno::NOSYS)
     } else {
         Ok(())

@@ -25,7 +25,7 @@ fn kill_create(t: &Case, change: impl Fn(&mut Value), rounds: u32) {
     let whole = begin.elapsed();
     let _ = t.delete_force().ok();
     // A bound for slow runtimes and busy machines.
-    let end = Instant::now() + Duration::from_secs(40);
+    let end = Instant::now() + Duration::from_secs(40) * slowness();
     let mut killed = 0;
     for round in 0..rounds {
         if Instant::now() > end {

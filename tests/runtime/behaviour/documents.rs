@@ -157,7 +157,9 @@ fn features_are_true() {
                 "mount" => "mnt",
                 other => other,
             };
-            if !host::has_namespace(name) {
+            // clone(2) has no flag for a time namespace; clone3(2) has.
+            let unknown = name == "time" && ground() == Ground::Old;
+            if unknown || !host::has_namespace(name) {
                 continue;
             }
             let out = t.run(|c| match kind {

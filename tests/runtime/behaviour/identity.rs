@@ -282,6 +282,44 @@ fn an_apparmor_profile_is_applied_or_refused() {
     });
 }
 
+/// A profile under a name of the case's own, until the case ends.
+fn load_profile(t: &Case, rules: &str) -> String {
+    t.needs(host::has_lsm("apparmor"), "AppArmor");
+    t.needs_root("loading a profile of AppArmor");
+    let parser = host::succeeds("apparmor_parser", &["--version"]);
+    t.needs(parser, "apparmor_parser(8)");
+    let name = format!("suite-{}", t.token());
+    let text = format!("profile {name} flags=(attach_disconnected) {{\n{rules}\n}}\n");
+    let file = t.new_file("profile", &text);
+    let file = file.to_str().expect("UTF-8").to_owned();
+    let parser = |flag: &str| host::succeeds("apparmor_parser", &["--skip-cache", flag, &file]);
+    assert!(parser("--add"), "cannot load the profile");
+    t.at_end(move || {
+        let args = ["--skip-cache", "--remove", &file];
+        assert!(
+            host::succeeds("apparmor_parser", &args),
+            "cannot remove the profile"
+        );
+    });
+    name
+}
+
+#[test]
+fn an_apparmor_profile_confines_the_program_and_execs() {
+    case(|t| {
+        let name = load_profile(t, "file,\ncapability,\nsignal,\ndeny /data/secret rw,");
+        std::fs::write(t.rootfs().join("data/secret"), "secret").expect("write");
+        t.up(|c| c["process"]["apparmorProfile"] = json!(name));
+        let attribute = std::fs::read_to_string(format!("/proc/{}/attr/current", t.pid()));
+        assert_eq!(attribute.expect("read").trim(), format!("{name} (enforce)"));
+        let out = t.exec(&[], &["/bin/cat", "/data/secret"]);
+        assert!(out.stderr.contains("Permission denied"), "{out}");
+        let out = t.exec(&["--apparmor", "unconfined"], &["/bin/cat", "/data/secret"]);
+        // An exec names its own, unless it may gain no privileges.
+        assert!(out.text() == "secret" || out.code() != 0, "{out}");
+    });
+}
+
 #[test]
 fn an_selinux_label_is_applied_or_refused() {
     case(|t| {

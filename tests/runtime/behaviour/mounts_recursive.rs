@@ -6,8 +6,14 @@ use runtime_suite::mountinfo::Mount;
 use runtime_suite::prelude::*;
 use rustix::mount::MountPropagationFlags;
 
+/// What is recursive, and id maps, cannot be had without.
+fn needs_mount_setattr(t: &Case) {
+    t.needs(ground() != Ground::Old, "mount_setattr(2) (Linux 5.12)");
+}
+
 /// Binds a tree of two mounts recursively, with these options: the upper and the lower mount.
 fn tree(t: &Case, options: &[&str]) -> (Mount, Mount) {
+    needs_mount_setattr(t);
     let source = t.tmpfs("source", MountPropagationFlags::PRIVATE);
     std::fs::create_dir_all(source.join("sub")).expect("mkdir");
     let _sub = t.tmpfs("source/sub", MountPropagationFlags::PRIVATE);
@@ -128,6 +134,7 @@ fn a_later_recursive_word_wins() {
 #[test]
 fn a_recursively_read_only_tree_cannot_be_written() {
     case(|t| {
+        needs_mount_setattr(t);
         let source = t.tmpfs("source", MountPropagationFlags::PRIVATE);
         std::fs::create_dir(source.join("sub")).expect("mkdir");
         let sub = t.tmpfs("source/sub", MountPropagationFlags::PRIVATE);
@@ -151,6 +158,7 @@ fn id_map(c: &mut Value, host: u32) {
 
 /// A volume on tmpfs with one file of user 5.
 fn volume(t: &Case) -> PathBuf {
+    needs_mount_setattr(t);
     t.needs(
         host::kernel_is(6, 3),
         "id-mapped mounts of tmpfs (Linux 6.3)",

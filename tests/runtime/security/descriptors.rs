@@ -176,7 +176,8 @@ fn a_working_directory_through_a_passed_descriptor() {
 #[test]
 fn the_process_of_an_exec_cannot_be_looked_into() {
     case(|t| {
-        let watch = t.run_aside(|c| args(c, &["/bin/probe", "watch", "3"]));
+        let seconds = (3 * slowness()).to_string();
+        let watch = t.run_aside(|c| args(c, &["/bin/probe", "watch", &seconds]));
         wait_until("it watches", || watch.stdout().contains("watching"));
         // On a slow machine fewer: all of them while it watches.
         let end = Instant::now() + Duration::from_secs(2);
@@ -198,7 +199,8 @@ fn the_process_of_an_exec_cannot_be_looked_into() {
 fn control_a_process_put_inside_is_looked_into() {
     case(|t| {
         t.needs_root("nsenter(1) of a pid namespace alone");
-        t.write(|c| args(c, &["/bin/probe", "watch", "2"]));
+        let seconds = (2 * slowness()).to_string();
+        t.write(|c| args(c, &["/bin/probe", "watch", &seconds]));
         let watch = t.with_bundle("run", &[]).spawn();
         wait_until("it watches", || watch.stdout().contains("watching"));
         let target = t.pid().to_string();

@@ -21,10 +21,11 @@ fn digest(path: &Path) -> Vec<u8> {
 }
 
 /// Starts the attacker as the first process.
-fn attacker(t: &Case, seconds: &str) -> Running {
+fn attacker(t: &Case, seconds: u32) -> Running {
+    let seconds = (seconds * slowness()).to_string();
     let attack = t.run_aside(|c| {
         privileged(c);
-        args(c, &["/bin/probe", "overwrite", seconds]);
+        args(c, &["/bin/probe", "overwrite", &seconds]);
     });
     wait_until("the attacker waits", || {
         attack.stdout().contains("watching")
@@ -36,7 +37,7 @@ fn attacker(t: &Case, seconds: &str) -> Running {
 fn an_exec_of_the_runtime_by_its_link() {
     case(|t| {
         let before = digest(&t.program().path);
-        let attack = attacker(t, "3");
+        let attack = attacker(t, 3);
         for _ in 0..10 {
             // It runs the runtime once more, inside; what that says does not matter.
             let _ = t.exec(&[], &["/proc/self/exe"]);
@@ -58,7 +59,7 @@ fn an_exec_of_a_script_whose_interpreter_is_the_runtime() {
         std::fs::write(&script, "#!/proc/self/exe\n").expect("write");
         rustix::fs::chmod(&script, rustix::fs::Mode::from_raw_mode(0o755)).expect("chmod");
         let before = digest(&t.program().path);
-        let attack = attacker(t, "3");
+        let attack = attacker(t, 3);
         for _ in 0..10 {
             let _ = t.exec(&[], &["/bin/innocent"]);
         }
@@ -76,7 +77,7 @@ fn an_exec_of_a_script_whose_interpreter_is_the_runtime() {
 fn the_link_as_the_containers_own_program() {
     case(|t| {
         let before = digest(&t.program().path);
-        let attack = attacker(t, "3");
+        let attack = attacker(t, 3);
         let pid = t.pid();
         let other = t.container("victim");
         for _ in 0..5 {
@@ -100,7 +101,7 @@ fn the_link_as_the_containers_own_program() {
 #[test]
 fn a_created_container_beside_the_attacker() {
     case(|t| {
-        let attack = attacker(t, "4");
+        let attack = attacker(t, 4);
         let pid = t.pid();
         let other = t.container("victim");
         let path = format!("/proc/{pid}/ns/pid");
@@ -136,7 +137,10 @@ fn control_a_program_of_the_host_is_overwritable() {
         let attack = t.run_aside(|c| {
             privileged(c);
             bind(c, &dir, "/mnt", &["rw"]);
-            args(c, &["/bin/probe", "overwrite", "3"]);
+            args(
+                c,
+                &["/bin/probe", "overwrite", &(3 * slowness()).to_string()],
+            );
         });
         wait_until("the attacker waits", || {
             attack.stdout().contains("watching")

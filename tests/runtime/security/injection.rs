@@ -139,6 +139,10 @@ fn an_id_is_no_path_and_no_flag() {
 #[test]
 fn an_annotation_of_systemd_is_text_to_others() {
     case(|t| {
+        t.needs(
+            ground() != Ground::Systemd,
+            "a runtime that does not ask systemd",
+        );
         let _ = t
             .run(|c| {
                 c["annotations"] = json!({

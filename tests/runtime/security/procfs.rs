@@ -9,7 +9,7 @@ use runtime_suite::prelude::*;
 fn fake_proc(t: &Case) -> PathBuf {
     let fake = t.new_dir("fake-proc");
     for dir in [
-        "sys/net/core",
+        "sys/net/ipv4",
         "sys/kernel",
         "self/attr",
         "self/fd",
@@ -48,7 +48,13 @@ fn is_unwritten(dir: &Path) {
 
 /// A parameter of the container's network namespace, read with the host's own /proc.
 fn real_ttl(pid: i32) -> String {
+    // A user enters the user namespace first.
+    let user = match ground() {
+        Ground::Rootless => &["--user", "--preserve-credentials"][..],
+        _ => &[],
+    };
     let out = Command::new("nsenter")
+        .args(user)
         .args([
             "--net",
             "--target",

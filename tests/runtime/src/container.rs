@@ -95,6 +95,7 @@ impl Container {
         Cmd::new(program().command(), &dir.join("io"))
             .env("TMPDIR", dir.join("tmp"))
             .env(config::MARK, &self.shared.token)
+            .envs(ground().environment())
             .args(["--root".as_ref(), dir.join("state").as_os_str()])
             .args(ground().arguments())
             .args(args)

@@ -15,6 +15,8 @@ pub const GROUND: &str = "HULL_GROUND";
 pub enum Ground {
     /// Root on this machine, whatever its control groups are.
     Host,
+    /// The same, while hull is told that every kernel call with a fallback is missing.
+    Old,
     /// Root on a machine with the version 2 tree only, written to by the runtime.
     V2,
     /// The same below systemd, which the runtime asks for scopes.
@@ -31,10 +33,11 @@ pub fn ground() -> Ground {
     static FOUND: OnceLock<Ground> = OnceLock::new();
     *FOUND.get_or_init(|| match std::env::var(GROUND).as_deref() {
         Err(_) | Ok("" | "host") => Ground::Host,
+        Ok("old") => Ground::Old,
         Ok("v2") => Ground::V2,
         Ok("systemd") => Ground::Systemd,
         Ok("rootless") => Ground::Rootless,
-        Ok(other) => panic!("{GROUND}={other}: not host, v2, systemd or rootless"),
+        Ok(other) => panic!("{GROUND}={other}: not host, old, v2, systemd or rootless"),
     })
 }
 
@@ -44,10 +47,17 @@ impl Ground {
     pub fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
+            Self::Old => "old",
             Self::V2 => "v2",
             Self::Systemd => "systemd",
             Self::Rootless => "rootless",
         }
+    }
+
+    /// What the runtime finds in its environment.
+    #[must_use]
+    pub fn environment(self) -> Option<(&'static str, &'static str)> {
+        (self == Self::Old).then_some(("HULL_FAKE_ENOSYS", "all"))
     }
 
     /// Global arguments of the runtime.
@@ -63,7 +73,7 @@ impl Ground {
     #[must_use]
     pub fn cgroups_path(self, name: &str) -> String {
         match self {
-            Self::Host | Self::V2 => format!("/{name}"),
+            Self::Host | Self::Old | Self::V2 => format!("/{name}"),
             Self::Systemd => format!("system.slice:suite:{name}"),
             Self::Rootless => format!("{}/{name}", delegated()),
         }

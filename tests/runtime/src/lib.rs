@@ -41,7 +41,7 @@ pub mod prelude {
     pub use crate::container::Container;
     pub use crate::ground::{Ground, ground};
     pub use crate::host;
-    pub use crate::process::{Output, Running, wait_until};
+    pub use crate::process::{Output, Running, slowness, wait_until};
     pub use crate::report::Report;
     pub use crate::socket;
     pub use serde_json::{Value, json};

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,18 @@ use serde_json::Value;
 
 use crate::program::program;
 
-/// After this long a command hangs, as far as a test is concerned.
+/// After this long a command hangs, as far as a test is concerned, on a machine of usual speed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How many times longer everything may take here: `SUITE_SLOWNESS`, for emulated machines.
+#[must_use]
+pub fn slowness() -> u32 {
+    static FOUND: OnceLock<u32> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let given = std::env::var("SUITE_SLOWNESS").ok();
+        given.and_then(|n| n.parse().ok()).unwrap_or(1)
+    })
+}
 
 /// What a command did.
 #[derive(Clone, Debug)]
@@ -115,7 +126,7 @@ impl Cmd {
         Self {
             command,
             capture: capture.to_owned(),
-            patience: PATIENCE,
+            patience: PATIENCE * slowness(),
         }
     }
 
@@ -133,6 +144,13 @@ impl Cmd {
         self
     }
 
+    /// Sets some, or none.
+    #[must_use]
+    pub fn envs(mut self, all: impl IntoIterator<Item = (&'static str, &'static str)>) -> Self {
+        self.command.envs(all);
+        self
+    }
+
     /// Runs in this directory.
     #[must_use]
     pub fn dir(mut self, dir: &Path) -> Self {
@@ -143,7 +161,7 @@ impl Cmd {
     /// Gives up after this long.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.patience = patience * slowness();
         self
     }
 
@@ -336,7 +354,7 @@ pub fn is_alive(pid: i32) -> bool {
 /// # Panics
 /// Where it is not within some seconds.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_secs(10) * slowness();
     while !done() {
         assert!(Instant::now() < end, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(5));

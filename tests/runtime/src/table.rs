@@ -125,7 +125,7 @@ mod tests {
                 "twice: {}",
                 entry.test
             );
-            let grounds = ["", "host", "v2", "systemd", "rootless"];
+            let grounds = ["", "host", "old", "v2", "systemd", "rootless"];
             assert!(grounds.contains(&entry.ground), "ground {}", entry.ground);
             assert!(!entry.reason.is_empty(), "{} has no reason", entry.test);
         }

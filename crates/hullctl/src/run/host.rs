@@ -18,8 +18,7 @@ use rustix::mount::{
 use spec::plan::{IdMaps, MountAttrs, NamespaceKind};
 use sys::mount::SetAttr;
 
-/// Where the mount points are; one directory below it for each container that runs.
-const BASE: &str = "/run/hullctl";
+use super::{pieces, rootless};
 
 /// The mounted root; unmounted and removed when dropped.
 #[derive(Debug)]
@@ -35,12 +34,13 @@ impl HostRoot {
             || "a private view of the mounts",
             private_mounts,
         )?;
-        let base = Path::new(BASE);
+        // One directory below it for each container that runs.
+        let base = &rootless::run_dir();
         fs::DirBuilder::new()
             .mode(0o700)
             .recursive(true)
             .create(base)
-            .with_context(|| format!("mkdir({BASE})"))?;
+            .with_context(|| format!("mkdir({})", base.display()))?;
         remove_leftovers();
         let dir = base.join(std::process::id().to_string());
         fs::create_dir(&dir).with_context(|| format!("mkdir({})", dir.display()))?;
@@ -76,6 +76,9 @@ impl HostRoot {
                 lower
             }
         };
+        if runtime::is_rootless() {
+            return pieces::mount(dir, &self.path());
+        }
         let data = format!(
             "lowerdir={},upperdir={},workdir={}",
             lower.display(),
@@ -109,7 +112,13 @@ fn private_mounts() -> Result<()> {
     .context("mount(/, MS_SLAVE | MS_REC)")
 }
 
-fn mount_fs(kind: &str, source: &str, target: &Path, data: &str, why: &str) -> Result<()> {
+pub(super) fn mount_fs(
+    kind: &str,
+    source: &str,
+    target: &Path,
+    data: &str,
+    why: &str,
+) -> Result<()> {
     let c_data = CString::new(data).with_context(|| format!("mount data {data:?}"))?;
     sys::trace::step(
         "mount",
@@ -158,7 +167,7 @@ fn remove_leftovers() {
 /// The directories of those who were killed: their pid is gone, or is somebody else's, who would
 /// be using another directory.
 pub fn leftovers() -> Vec<PathBuf> {
-    let entries = fs::read_dir(BASE).into_iter().flatten().flatten();
+    let entries = fs::read_dir(rootless::run_dir()).into_iter().flatten().flatten();
     let gone = entries.filter(|e| !Path::new("/proc").join(e.file_name()).exists());
     gone.map(|e| e.path()).collect()
 }

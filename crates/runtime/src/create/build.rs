@@ -68,9 +68,13 @@ impl<'a> Building<'a> {
             self.container.record.cgroup = Some(self.prepared.manager.state());
         }
         // The child makes its mounts meanwhile.
-        let warnings = self.prepared.manager.apply(resources)?;
+        let limited = self.prepared.manager.apply(resources);
+        let limited = limited.map_err(Error::from).and_then(|warnings| {
+            self.give_cgroup()?;
+            Ok(warnings)
+        });
+        let warnings = limited.map_err(|e| self.last_words().unwrap_or(e))?;
         warnings.iter().for_each(|w| warn(w));
-        self.give_cgroup()?;
         let console = self.attend(warn)?;
         self.commit(console)
     }
@@ -250,6 +254,21 @@ impl<'a> Building<'a> {
 
     fn pid(&mut self) -> Result<Pid> {
         Ok(self.child()?.pid)
+    }
+
+    /// What the child said before it died. Its control group can go with it, and then what failed
+    /// on that is not the reason.
+    fn last_words(&mut self) -> Option<Error> {
+        let child = self.child.as_mut()?;
+        // The error that led here is reported otherwise.
+        let _ = child.kill();
+        while let Ok(Some((message, _))) = child.channel.recv() {
+            if let Message::Failed { kind, text } = message {
+                let message = text;
+                return Some(Error::Reported { kind, message });
+            }
+        }
+        None
     }
 
     /// Why a child is gone that has said nothing.

@@ -71,6 +71,7 @@ pub(super) fn run(work: Work<'_>, channel: &Channel, birth: Birth) -> ! {
 
 fn enter(work: &Work<'_>, channel: &Channel, birth: Birth) -> Result<Labels> {
     die_with_parent()?;
+    channel.expect_peer()?;
     sys::signal::set_mask(&SignalSet::empty())?;
     if !birth.staged {
         settle(work, birth.cloned_into)?;

@@ -69,6 +69,7 @@ fn stage(work: &Work<'_>, channel: &Channel, cloned_into: bool) {
 
 fn clone_inside(work: &Work<'_>, channel: &Channel, cloned_into: bool) -> Result<Cloned> {
     die_with_parent()?;
+    channel.expect_peer()?;
     // Nobody in the container sees this process yet, and a user may not write to /proc/self of
     // one that is not dumpable.
     set_dumpable(DumpableBehavior::Dumpable)?;

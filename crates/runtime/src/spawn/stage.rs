@@ -51,6 +51,7 @@ pub(super) fn spawn(
 
 fn act(plan: &Plan, joiner: &Joiner, channel: &Channel, cloned_into: bool) -> Result<Cloned> {
     die_with_parent()?;
+    channel.expect_peer()?;
     // Before the rights to do so are given up with the user namespace.
     joiner.join_self(cloned_into)?;
     // Opened while all paths can be walked.
