@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::ArgMatches;
 use net::PortMapping;
 
+use super::carrier::Program;
 use super::units;
 use super::volume::Volume;
 
@@ -40,6 +41,8 @@ pub enum NetworkMode {
     None,
     /// This machine's.
     Host,
+    /// Its own, carried by a program in user space.
+    UserSpace(Program),
 }
 
 /// A checked command line.
@@ -239,6 +242,8 @@ fn settings(m: &ArgMatches, target: &Target) -> Result<Settings> {
         network: text(m, "network").map(|mode| match mode.as_str() {
             "bridge" => NetworkMode::Bridge,
             "host" => NetworkMode::Host,
+            "pasta" => NetworkMode::UserSpace(Program::Pasta),
+            "slirp4netns" => NetworkMode::UserSpace(Program::Slirp4netns),
             _ => NetworkMode::None,
         }),
         ports: words(m, "publish")

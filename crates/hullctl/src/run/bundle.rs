@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use spec::oci::Spec;
 use spec::plan::IdMaps;
 
-use super::args::{NetworkMode, RunArgs, Target};
+use super::args::{NetworkMode, RunArgs, Settings, Target};
 use super::config::{NetworkNamespace, host_spec, userns_map};
 use super::host::HostRoot;
 
@@ -72,7 +72,11 @@ fn given(dir: &Path) -> Result<Bundle> {
 }
 
 fn made(args: &RunArgs) -> Result<Bundle> {
-    let settings = &args.settings;
+    // A user's container is in a user namespace already: the one that we have entered.
+    let settings = &Settings {
+        userns: args.settings.userns && !runtime::is_rootless(),
+        ..args.settings.clone()
+    };
     let maps = settings.userns.then(|| IdMaps {
         uids: vec![userns_map()],
         gids: vec![userns_map()],

@@ -10,6 +10,7 @@ use spec::oci::{
 };
 
 use super::args::{Filter, Limits, Settings};
+use super::rootless;
 use super::units;
 
 /// First host id of the range that `--userns` maps; systemd sets this range aside for
@@ -183,6 +184,7 @@ pub fn host_spec(settings: &Settings, root: &Path, network: &NetworkNamespace) -
         .clone()
         .unwrap_or_else(|| "hull".to_owned());
     spec.mounts.extend(scratch_mounts());
+    without_group_of_terminals(&mut spec);
     if let Some(process) = &mut spec.process {
         process.args.clone_from(&settings.command);
         process.env = vec![
@@ -193,6 +195,17 @@ pub fn host_spec(settings: &Settings, root: &Path, network: &NetworkNamespace) -
         process.cwd = settings.workdir.clone().unwrap_or_else(|| "/".to_owned());
     }
     Ok(spec)
+}
+
+/// Terminals are of the group tty where there is one; a user without subordinate ids has none.
+fn without_group_of_terminals(spec: &mut Spec) {
+    const TTY: u32 = 5;
+    if !rootless::has_group(TTY) {
+        let wanted = format!("gid={TTY}");
+        for mount in &mut spec.mounts {
+            mount.options.retain(|option| *option != wanted);
+        }
+    }
 }
 
 /// Variables that are not the image's: who we are, the terminal, what the command line sets.

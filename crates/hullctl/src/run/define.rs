@@ -14,6 +14,8 @@ Examples:
       each step of the start with its kernel call and its microseconds
   hullctl run host --memory 100m -- tail /dev/zero
       a memory hog that kills itself and nothing else
+  hullctl run host --network slirp4netns -- ip addr
+      without root: root inside, you outside, with a network in user space
   hullctl run -it --rm debian bash
       a shell in an image, pulled if it is not here yet
   hullctl run -d --name web -p 8080:80 nginx
@@ -111,9 +113,10 @@ fn isolation() -> [Arg; 10] {
         option(
             "network",
             "MODE",
-            "bridge, none or host (default: bridge for an image)",
+            "bridge, none, host; pasta or slirp4netns, for users without privileges too \
+             (default: bridge for an image)",
         )
-        .value_parser(["bridge", "none", "host"]),
+        .value_parser(["bridge", "none", "host", "pasta", "slirp4netns"]),
         option(
             "publish",
             "[IP:]PORT:PORT[/PROTO]",

@@ -14,32 +14,44 @@ use runtime::{Warn, start, teardown};
 use spec::plan::NamespaceKind;
 use sys::trace::{Recorder, Step};
 
-/// Creates the container, shows its namespaces while it waits, starts it, shows the steps, and
-/// stays with it. Everything shown goes to standard error: standard output is the container's.
+use super::carrier::Program;
+
+/// Creates the container, connects its network and shows its namespaces while it waits, starts it,
+/// shows the steps, and stays with it. Everything shown goes to standard error: standard output is
+/// the container's. Without a `record` nothing is shown.
 pub fn run(
     root: &StateRoot,
     mut request: Request,
     terminal: bool,
-    record: &Recorder,
+    record: Option<&Recorder>,
+    carrier: Option<Program>,
     warn: Warn<'_>,
 ) -> Result<i32> {
     let foreground = Foreground::begin(true)?;
     let terminal = terminal.then(Terminal::listen).transpose()?;
     request.console_socket = terminal.as_ref().map(|t| t.dir.path().join(SOCKET));
     let created = runtime::create::create(root, &request, warn)?;
-    let shown = namespaces(created.child.pid.as_raw_nonzero().get()).and_then(|table| {
-        eprintln!("{table}\n");
+    let pid = created.child.pid;
+    let number = pid.as_raw_nonzero().get();
+    let carried = carrier.map(|program| program.connect(number)).transpose();
+    let ended = carried.and_then(|_carrier| {
+        if record.is_some() {
+            eprintln!("{}\n", namespaces(number)?);
+        }
         let console = terminal.map(Terminal::receive).transpose()?;
         start::start(&created.container, None, warn)?;
-        eprintln!("{}\n", steps(&record.steps()?));
-        let code = foreground.attend(created.child.pid, console)?;
+        if let Some(record) = record {
+            eprintln!("{}
+", steps(&record.steps()?));
+        }
+        let code = foreground.attend(pid, console)?;
         runtime::verdict::note(&created.container, "exit", &code.to_string());
         Ok(code)
     });
     if let Err(e) = teardown::teardown(root, &created.container, true, warn) {
         warn(&e.to_string());
     }
-    shown
+    ended
 }
 
 const SOCKET: &str = "console";

@@ -2,6 +2,7 @@
 
 mod args;
 mod bundle;
+mod carrier;
 mod config;
 mod define;
 mod detached;
@@ -9,21 +10,23 @@ mod explain;
 mod host;
 mod image;
 mod network;
+mod pieces;
+mod rootless;
 mod units;
 mod volume;
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use runtime::ContainerId;
 use runtime::become_program::Descriptors;
 use runtime::create::{Request, Start};
 use runtime::root::StateRoot;
 use sys::trace::Recorder;
 
+use args::{NetworkMode, Settings, Target};
 pub use args::{RunArgs, parse};
-use args::{Settings, Target};
 use bundle::Bundle;
 pub use define::command;
 pub use detached::hull_program;
@@ -34,7 +37,13 @@ pub use image::{clear, state_root};
 /// Runs the container; the exit code is its program's.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
     if let (true, Target::Image(name)) = (args.detach, &args.target) {
+        if let Some(NetworkMode::UserSpace(_)) = args.settings.network {
+            bail!("run: --detach: nobody would stay for a network in user space; use another");
+        }
         return run_detached(args, name);
+    }
+    if matches!(args.target, Target::Host) {
+        rootless::become_root(&mut |text| eprintln!("hullctl: {text}"))?;
     }
     // Before anything else exists: the container must not see the program's own file.
     sys::seal::ensure_sealed().context("run from a sealed copy of this program")?;
@@ -51,6 +60,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
 fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: &Recorder) -> Result<i32> {
     let sticky = args.root.is_none() && runtime::root::of_user(runtime::is_rootless()).is_some();
     let root = StateRoot::create(&state_root(args), sticky)?;
+    let carrier = match args.settings.network {
+        Some(NetworkMode::UserSpace(program)) => Some(program),
+        _ => None,
+    };
+    // Something is to be done between the making and the start.
+    let in_steps = args.explain || carrier.is_some();
     let request = Request {
         id: ContainerId::new(&args.id)?,
         bundle: bundle.to_owned(),
@@ -63,15 +78,16 @@ fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: &Recorder) -> Res
         systemd_cgroup: false,
         rootless: runtime::is_rootless(),
         notify_socket: None,
-        start: if args.explain {
+        start: if in_steps {
             Start::Later
         } else {
             Start::Attached
         },
     };
     let warn = &mut |text: &str| eprintln!("hullctl: {text}");
-    let ended = if args.explain {
-        explain::run(&root, request, terminal, record, warn)
+    let ended = if in_steps {
+        let shown = args.explain.then_some(record);
+        explain::run(&root, request, terminal, shown, carrier, warn)
     } else {
         runtime::run::run(&root, &request, runtime::run::Options::default(), warn)
             .map_err(anyhow::Error::from)

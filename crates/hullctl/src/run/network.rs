@@ -35,7 +35,7 @@ fn network() -> Result<Network> {
 /// Makes what the container `id` needs; [`disconnect`] undoes it.
 pub fn connect(id: &str, settings: &Settings) -> Result<Connected> {
     match settings.network.unwrap_or(NetworkMode::Bridge) {
-        NetworkMode::None => Ok(Connected::default()),
+        NetworkMode::None | NetworkMode::UserSpace(_) => Ok(Connected::default()),
         NetworkMode::Host => Ok(Connected {
             namespace: NetworkNamespace::Host,
             ip: None,
