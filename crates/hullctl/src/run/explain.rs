@@ -41,8 +41,11 @@ pub fn run(
         let console = terminal.map(Terminal::receive).transpose()?;
         start::start(&created.container, None, warn)?;
         if let Some(record) = record {
-            eprintln!("{}
-", steps(&record.steps()?));
+            eprintln!(
+                "{}
+",
+                steps(&record.steps()?)
+            );
         }
         let code = foreground.attend(pid, console)?;
         runtime::verdict::note(&created.container, "exit", &code.to_string());

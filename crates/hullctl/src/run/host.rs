@@ -167,7 +167,10 @@ fn remove_leftovers() {
 /// The directories of those who were killed: their pid is gone, or is somebody else's, who would
 /// be using another directory.
 pub fn leftovers() -> Vec<PathBuf> {
-    let entries = fs::read_dir(rootless::run_dir()).into_iter().flatten().flatten();
+    let entries = fs::read_dir(rootless::run_dir())
+        .into_iter()
+        .flatten()
+        .flatten();
     let gone = entries.filter(|e| !Path::new("/proc").join(e.file_name()).exists());
     gone.map(|e| e.path()).collect()
 }
