@@ -278,13 +278,22 @@ fn make_root(rootfs: &Path) {
     }
 }
 
-/// Removes what was made above the containers' own groups.
+/// Removes what was made above the containers' own groups, and what a failed test has left.
 fn remove_cgroups(name: &str) {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-    for hierarchy in hierarchies {
-        let _ = std::fs::remove_dir(hierarchy.path().join(name));
+    let mut tops: Vec<PathBuf> = hierarchies.map(|h| h.path().join(name)).collect();
+    tops.push(Path::new("/sys/fs/cgroup").join(name));
+    tops.retain(|top| top.is_dir());
+    for top in &tops {
+        // Only the unified tree has it; whoever is there is in all of them.
+        let _ = std::fs::write(top.join("cgroup.kill"), "1");
     }
-    let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(name));
+    for top in &tops {
+        for group in std::fs::read_dir(top).into_iter().flatten().flatten() {
+            let _ = std::fs::remove_dir(group.path());
+        }
+        let _ = std::fs::remove_dir(top);
+    }
 }
 
 /// The text of a stream in a log.
