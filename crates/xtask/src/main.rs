@@ -26,16 +26,24 @@ fn docs(dir: &Path) -> Result<()> {
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
         let out = dir.join(shell.to_string());
         fs::create_dir_all(&out).with_context(|| format!("mkdir({})", out.display()))?;
-        for mut program in [hull::cli::command(), hullctl::command()] {
+        for mut program in programs() {
             let name = program.get_name().to_owned();
             clap_complete::generate_to(shell, &mut program, name, &out)
                 .with_context(|| format!("completions below {}", out.display()))?;
         }
     }
-    for program in [hull::cli::command(), hullctl::command()] {
+    for program in programs() {
         man_pages(program, dir)?;
     }
     Ok(())
+}
+
+fn programs() -> [Command; 3] {
+    [
+        hull::cli::command(),
+        hulld::cli::command(),
+        hullctl::command(),
+    ]
 }
 
 fn man_pages(program: Command, dir: &Path) -> Result<()> {
