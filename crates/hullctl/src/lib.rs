@@ -51,10 +51,13 @@ pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let result = match cri::is_crictl(arguments.first()) {
         true => dispatch(&cri::crictl().get_matches_from(arguments), true),
-        false => dispatch(
-            &command().get_matches_from(cri::redirect_run(arguments)),
-            false,
-        ),
+        false => {
+            let arguments = container::redirect(arguments, cri::has_runtime);
+            dispatch(
+                &command().get_matches_from(cri::redirect_run(arguments)),
+                false,
+            )
+        }
     };
     match result {
         Ok(code) => code,

@@ -325,7 +325,10 @@ fn in_the_background_with_a_port_a_log_and_a_command() {
         !ground.run(&["container", "rm", "web"]).status.success(),
         "it runs"
     );
-    ground.ok(&["container", "stop", "-t", "1", "web"]);
+    // Without the word, too: a container of ours is found by its id.
+    assert_eq!(text(&ground.run(&["logs", "web"])), "out\n");
+    assert_eq!(ground.ok(&["exec", "web", "echo", "in"]), "in\n");
+    ground.ok(&["stop", "-t", "1", "web"]);
     assert!(ground.ok(&["container", "ps", "-a"]).contains("exited"));
     ground.ok(&["container", "rm", "web"]);
     assert_eq!(ground.left(), [""; 0]);

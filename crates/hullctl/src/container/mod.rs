@@ -4,6 +4,7 @@ mod commands;
 mod define;
 mod logs;
 pub mod record;
+mod redirect;
 
 use std::process::ExitCode;
 
@@ -11,6 +12,7 @@ use anyhow::Result;
 use clap::ArgMatches;
 
 pub use define::command;
+pub use redirect::redirect;
 
 /// Runs the command that `m` names.
 pub fn run(m: &ArgMatches) -> Result<ExitCode> {

@@ -59,6 +59,7 @@ use clap::{ArgMatches, Command};
 
 use client::Cri;
 use settings::Settings;
+pub use settings::has_runtime;
 
 const ABOUT: &str = "The commands of crictl, for any CRI runtime";
 

@@ -123,6 +123,16 @@ impl Settings {
     }
 }
 
+/// Whether there is a runtime to ask, or somebody has said where one is to be.
+pub fn has_runtime() -> bool {
+    let named = |option| std::env::var(variable(option)?).ok();
+    let in_file = || {
+        let file = File::read(&config_path(named("config")));
+        file.is_ok_and(|f| f.text("runtime-endpoint").is_some())
+    };
+    named("runtime-endpoint").is_some() || in_file() || found_socket(SOCKETS).is_ok()
+}
+
 /// The environment variable that stands for an option.
 fn variable(name: &str) -> Option<&'static str> {
     Some(match name {
