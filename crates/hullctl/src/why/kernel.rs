@@ -129,7 +129,7 @@ fn parse_denial(line: &str) -> Option<Denial> {
 }
 
 /// The last line about a fault of this process (`name[pid]: segfault at …`, `traps: name[pid] …`).
-pub fn fault<'a>(messages: &'a [String], pid: i32) -> Option<&'a str> {
+pub fn fault(messages: &[String], pid: i32) -> Option<&str> {
     let mark = format!("[{pid}]");
     let about = |m: &&String| {
         m.contains(&mark) && (m.contains("segfault") || m.contains("traps:") || m.contains("trap "))

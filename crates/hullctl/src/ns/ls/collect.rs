@@ -1,6 +1,7 @@
 //! Finding all namespaces: by processes, by the files they are bound to, by their relatives.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
@@ -156,7 +157,7 @@ fn answer(result: sys::Result<OwnedFd>, unknown: &mut bool) -> Option<OwnedFd> {
 /// The inode of an opened namespace, which is known from now on.
 fn add(found: &mut Found, kind: NamespaceKind, fd: &OwnedFd, unknown: &mut bool) -> Option<u64> {
     let inode = rustix::fs::fstat(fd).ok()?.st_ino;
-    if let std::collections::btree_map::Entry::Vacant(free) = found.entry(inode) {
+    if let Entry::Vacant(free) = found.entry(inode) {
         free.insert(bare(kind, inode));
         relate(found, inode, fd, unknown);
     }
@@ -171,12 +172,12 @@ fn bound(found: &mut Found, unknown: &mut bool) -> Result<()> {
         let Some(inode) = inode_in(&link) else {
             continue;
         };
-        if !found.contains_key(&inode) {
-            let name = link.split(':').next().unwrap_or_default();
-            let Some(kind) = super::super::kinds::by_name(name) else {
-                continue;
-            };
-            found.insert(inode, bare(kind, inode));
+        let name = link.split(':').next().unwrap_or_default();
+        let Some(kind) = super::super::kinds::by_name(name) else {
+            continue;
+        };
+        if let Entry::Vacant(free) = found.entry(inode) {
+            free.insert(bare(kind, inode));
             if let Ok(fd) = File::open(&file) {
                 relate(found, inode, &fd.into(), unknown);
             }
