@@ -171,8 +171,8 @@ impl Engine {
     async fn mount_root(&self, container: &Arc<Container>, image: &Image) -> Result<PathBuf> {
         let store = Arc::clone(self.images());
         let (id, image) = (container.id.clone(), image.id.clone());
-        let maps = lock(&container.pod.record).namespaces.user.clone();
-        blocking(move || images::mount(&store, &image, &id, maps.as_ref())).await
+        let pid = mapped(&container.pod);
+        blocking(move || images::mount(&store, &image, &id, pid)).await
     }
 
     async fn write_config(
@@ -217,6 +217,7 @@ impl Engine {
             policy: &settings.policy,
             host: self.host(),
         })?;
+        relabel(&record.config, &spec)?;
         for warning in warnings {
             tracing::warn!(container = %container.name(), %warning);
         }
@@ -243,7 +244,12 @@ impl Engine {
                 Some(spec) if !spec.image.is_empty() => {
                     let key = format!("{}-volume-{n}", container.id);
                     lock(&container.record).volumes.push(key.clone());
-                    let root = images::mount_read_only(self.images(), &spec.image, &key)?;
+                    let root = images::mount_read_only(
+                        self.images(),
+                        &spec.image,
+                        &key,
+                        mapped(&container.pod),
+                    )?;
                     Some(sub_path(root, &mount.image_sub_path)?)
                 }
                 _ => None,
@@ -345,6 +351,24 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Gives volumes that ask for it the container's label.
+fn relabel(config: &ContainerConfig, spec: &spec::oci::Spec) -> Result<()> {
+    let label = spec.linux.as_ref().map_or("", |l| l.mount_label.as_str());
+    let wanted = config
+        .mounts
+        .iter()
+        .filter(|m| m.selinux_relabel && !label.is_empty());
+    wanted
+        .map(|m| m.host_path.as_ref())
+        .try_for_each(|path| oci::labels::relabel(path, label))
+}
+
+/// The process whose user namespace the pod's files are to be seen in.
+fn mapped(pod: &Pod) -> Option<i32> {
+    let record = lock(&pod.record);
+    record.namespaces.user.is_some().then_some(record.pid)
 }
 
 /// A container's security settings.

@@ -1,5 +1,7 @@
 //! Root file systems from the store of images. All calls may block.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use image::Digest;
@@ -7,7 +9,6 @@ use image::document::RunConfig;
 use image::store::{MountOptions, Store};
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::oci::IdMaps;
 
 /// An image that is here.
 #[derive(Clone, Debug)]
@@ -44,29 +45,36 @@ pub(crate) fn find(store: &Store, name: &str) -> Result<Image> {
     })
 }
 
-/// A writable root file system for a container; with `maps`, its files appear owned by them.
-pub(crate) fn mount(
-    store: &Store,
-    image: &Digest,
-    id: &str,
-    maps: Option<&IdMaps>,
-) -> Result<PathBuf> {
+/// A writable root file system for a container; its files have the ids of the user namespace of
+/// process `pid`, where one is given.
+pub(crate) fn mount(store: &Store, image: &Digest, id: &str, pid: Option<i32>) -> Result<PathBuf> {
+    let userns = pid.map(userns).transpose()?;
     let options = MountOptions {
         volatile: true,
+        user_namespace: userns.as_ref().map(AsFd::as_fd),
         ..MountOptions::default()
     };
-    let root = store
-        .mount(image, id, &options)
-        .map_err(|e| translate(&e))?;
-    debug_assert!(maps.is_none() || root.upper.is_some());
-    Ok(root.path)
+    let root = store.mount(image, id, &options);
+    Ok(root.map_err(|e| translate(&e))?.path)
+}
+
+fn userns(pid: i32) -> Result<File> {
+    let path = format!("/proc/{pid}/ns/user");
+    File::open(&path).doing(|| format!("open({path})"))
 }
 
 /// An image to look at only, under a key.
-pub(crate) fn mount_read_only(store: &Store, name: &str, key: &str) -> Result<PathBuf> {
+pub(crate) fn mount_read_only(
+    store: &Store,
+    name: &str,
+    key: &str,
+    pid: Option<i32>,
+) -> Result<PathBuf> {
+    let userns = pid.map(userns).transpose()?;
     let image = store.find(name).map_err(|e| translate(&e))?;
     let options = MountOptions {
         read_only: true,
+        user_namespace: userns.as_ref().map(AsFd::as_fd),
         ..MountOptions::default()
     };
     Ok(store

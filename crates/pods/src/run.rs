@@ -13,6 +13,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::oci::resources;
 use crate::operation::lock;
 use crate::pod::PodPhase;
+use crate::record::PodRecord;
 use crate::supervisor::{Readable, blocking, translate};
 
 /// A command that runs, and the connection over which its end will be told.
@@ -221,17 +222,8 @@ impl Engine {
         let pod = self.pod(id)?;
         let (engine, changed) = (self.clone(), Arc::clone(&pod));
         blocking(move || {
-            let record = changed.record();
-            if let Some(given) = given.as_ref().filter(|_| record.own_parent) {
-                let request = cgroup::Request {
-                    path: Some(&record.cgroup_parent),
-                    ..cgroup::Request::default()
-                };
-                let what = || format!("limits of pod {}", changed.name());
-                let manager = cgroup::Manager::new(&request).doing(what)?;
-                manager
-                    .apply(&resources::resources(given, engine.host()))
-                    .doing(what)?;
+            if let Some(given) = &given {
+                engine.limit_pod(&changed.record(), given)?;
             }
             let mut record = lock(&changed.record);
             let linux = record.config.linux.get_or_insert_default();
@@ -245,6 +237,30 @@ impl Engine {
         })
         .await?;
         self.save_pod(&pod).await
+    }
+
+    /// Sets a pod's limits where its control group is ours; else whoever made it has.
+    pub(crate) fn limit_pod(
+        &self,
+        record: &PodRecord,
+        given: &LinuxContainerResources,
+    ) -> Result<()> {
+        if !record.own_parent {
+            return Ok(());
+        }
+        let request = cgroup::Request {
+            path: Some(&record.cgroup_parent),
+            ..cgroup::Request::default()
+        };
+        let what = || format!("limits of pod {}", record.id);
+        let manager = cgroup::Manager::new(&request).doing(what)?;
+        let warnings = manager
+            .apply(&resources::resources(given, self.host()))
+            .doing(what)?;
+        for warning in warnings {
+            tracing::warn!(pod = %record.id, %warning);
+        }
+        Ok(())
     }
 
     /// A path to the network namespace of a pod; none for the machine's own.

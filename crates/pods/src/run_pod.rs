@@ -136,6 +136,12 @@ impl Engine {
             tracing::warn!(pod = %pod.name(), %warning);
         }
         lock(&pod.record).pid = process.pid;
+        let record = pod.record();
+        let linux = record.config.linux.clone().unwrap_or_default();
+        if let Some(given) = linux.resources {
+            let engine = self.clone();
+            blocking(move || engine.limit_pod(&record, &given)).await?;
+        }
         if !lock(&pod.record).namespaces.host_network {
             operation.stage("network");
             self.connect_pod(pod).await?;

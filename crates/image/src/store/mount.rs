@@ -22,9 +22,15 @@ use crate::layer::attrs::{read_xattrs, times};
 use crate::layer::dir::{names, remove_tree};
 use crate::{Digest, Error, Result};
 
+/// MOUNT_ATTR_IDMAP of linux/mount.h.
+const IDMAP: u64 = 0x0010_0000;
+
 /// How to mount an image.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MountOptions {
+pub struct MountOptions<'a> {
+    /// The user namespace whose ids the image's files are to have (Linux 6.15 or newer); what is
+    /// written lies on the disk with those ids, too.
+    pub user_namespace: Option<BorrowedFd<'a>>,
     /// Without a layer of its own: nobody can write (volumes made from images).
     pub read_only: bool,
     /// What is written need not survive a crash of the machine: unmounting does not wait for
@@ -43,13 +49,32 @@ pub struct Rootfs {
     pub image: Digest,
 }
 
+impl MountOptions<'_> {
+    /// A directory, seen with the ids that are asked for.
+    fn mapped(&self, dir: OwnedFd) -> Result<OwnedFd> {
+        let Some(userns) = self.user_namespace else {
+            return Ok(dir);
+        };
+        let tree = sys::mount::clone_tree(dir.as_fd(), c"", false, true);
+        let tree = tree.context("open_tree", || "layer, OPEN_TREE_CLONE")?;
+        let change = sys::mount::SetAttr {
+            set: IDMAP,
+            userns: Some(userns),
+            ..Default::default()
+        };
+        sys::mount::mount_setattr(tree.as_fd(), false, &change)
+            .context("mount_setattr", || "layer, MOUNT_ATTR_IDMAP")?;
+        Ok(tree)
+    }
+}
+
 impl Store {
     /// Mounts an image as the root file system of container `id`. A second call for the same
     /// container and image finds it mounted, or mounts it again with what it had written.
     ///
     /// # Errors
     /// The image is not there; the container has another image; mount(2)'s.
-    pub fn mount(&self, image: &Digest, id: &str, options: &MountOptions) -> Result<Rootfs> {
+    pub fn mount(&self, image: &Digest, id: &str, options: &MountOptions<'_>) -> Result<Rootfs> {
         check_id(id)?;
         let _one = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         let record = self.claim(image, id, options)?;
@@ -161,7 +186,12 @@ impl Store {
         self.place.path().join("containers").join(id)
     }
 
-    fn attach(&self, record: &MountRecord, rootfs: &Rootfs, options: &MountOptions) -> Result<()> {
+    fn attach(
+        &self,
+        record: &MountRecord,
+        rootfs: &Rootfs,
+        options: &MountOptions<'_>,
+    ) -> Result<()> {
         let layers = self.layer_records(&record.layers)?;
         let own = PathBuf::from("containers").join(&record.id);
         make_dir(self.place.root(), &own)?;
@@ -172,7 +202,7 @@ impl Store {
         let mut lowers = Vec::with_capacity(layers.len());
         // The highest layer comes first.
         for layer in layers.iter().rev() {
-            lowers.push(self.layer_root(layer)?);
+            lowers.push(options.mapped(self.layer_root(layer)?)?);
         }
         if lowers.is_empty() {
             make_dir(self.place.root(), &own.join("empty"))?;

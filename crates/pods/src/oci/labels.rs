@@ -1,12 +1,15 @@
 //! Security labels of SELinux and AppArmor.
 
 use std::fs;
+use std::path::Path;
 
 use cri_api::v1::security_profile::ProfileType;
 use cri_api::v1::{SeLinuxOption, SecurityProfile};
 
+use rustix::fs::{XattrFlags, lgetxattr, lsetxattr};
+
 use super::host::Host;
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 
 /// The labels of the process and of its mounts; empty where there is no SELinux, or nothing was
 /// asked for.
@@ -33,6 +36,37 @@ pub fn selinux(option: Option<&SeLinuxOption>, privileged: bool, host: &Host) ->
         process,
         format!("system_u:object_r:container_file_t:{level}"),
     )
+}
+
+/// Gives a volume's files the container's label; nothing is read where its root has it already,
+/// nor where the file system has no labels.
+///
+/// # Errors
+/// setxattr(2)'s.
+pub fn relabel(path: &Path, label: &str) -> Result<()> {
+    const NAME: &str = "security.selinux";
+    let mut have = [0; 512];
+    let length = lgetxattr(path, NAME, &mut have).unwrap_or(0);
+    if have
+        .get(..length)
+        .is_some_and(|h| h.trim_ascii_end() == label.as_bytes())
+    {
+        return Ok(());
+    }
+    // The root last: it says that all below is done.
+    if path.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+        for entry in fs::read_dir(path).doing(|| format!("readdir({})", path.display()))? {
+            let entry = entry.doing(|| format!("readdir({})", path.display()))?;
+            relabel(&entry.path(), label)?;
+        }
+    }
+    match lsetxattr(path, NAME, label.as_bytes(), XattrFlags::empty()) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+        Err(e) => Err(Error::failed(
+            format!("setxattr({}, {NAME}, {label})", path.display()),
+            e,
+        )),
+    }
 }
 
 /// The AppArmor profile of a container; empty for none.

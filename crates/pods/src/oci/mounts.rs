@@ -89,6 +89,7 @@ pub fn usual(u: Usual<'_>) -> Vec<Mount> {
 /// A mount that was asked for, and where it comes from.
 #[derive(Debug)]
 pub struct Asked<'a> {
+    /// What was asked for.
     pub mount: &'a v1::Mount,
     /// A directory that an image was mounted on, for an image volume.
     pub image: Option<PathBuf>,

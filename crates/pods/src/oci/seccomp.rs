@@ -16,9 +16,11 @@ const PROFILE_MAX: u64 = 4 << 20;
 /// The request of one container or sandbox.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
+    /// The profile.
     pub profile: Option<&'a SecurityProfile>,
     /// The older field, in its own words.
     pub path: &'a str,
+    /// Privileged containers have none.
     pub privileged: bool,
 }
 
