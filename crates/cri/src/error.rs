@@ -7,9 +7,6 @@ use pods::{Engine, Error, Kind};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
-/// What is kept of a caller's time to answer before it has given up.
-const MARGIN: Duration = Duration::from_millis(100);
-
 /// The status of an error.
 pub(crate) fn status(error: Error) -> Status {
     let code = match error.kind() {
@@ -33,7 +30,9 @@ pub(crate) async fn in_time<T>(
     kind: &'static str,
     work: impl Future<Output = pods::Result<T>>,
 ) -> Result<T, Status> {
-    let Some(time) = timeout(metadata).and_then(|t| t.checked_sub(MARGIN)) else {
+    // Some of it is kept for the answer's way.
+    let own = |time: Duration| time - (time / 10).min(Duration::from_secs(1));
+    let Some(time) = timeout(metadata).map(own) else {
         return work.await.map_err(status);
     };
     match tokio::time::timeout(time, work).await {

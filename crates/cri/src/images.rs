@@ -28,6 +28,8 @@ pub struct ImageApi {
     store: Arc<Store>,
     access: Arc<RwLock<Arc<Access>>>,
     operations: Arc<Operations>,
+    /// Names of images that are not collected; `*` at the end stands for anything.
+    pinned: Arc<RwLock<Vec<String>>>,
 }
 
 fn status(error: &image::Error) -> Status {
@@ -69,7 +71,35 @@ impl ImageApi {
             store,
             access: Arc::new(RwLock::new(Arc::new(access))),
             operations,
+            pinned: Arc::default(),
         }
+    }
+
+    /// Pins the images of these names, now and when they are pulled.
+    pub async fn pin(&self, names: Vec<String>) {
+        *self.pinned.write().unwrap_or_else(PoisonError::into_inner) = names;
+        let (images, store) = (self.clone(), Arc::clone(&self.store));
+        let all = blocking(move || {
+            let all = store.images()?;
+            all.iter().try_for_each(|image| images.pin_if_named(image))
+        });
+        if let Err(error) = all.await {
+            tracing::warn!(error = error.message(), "images could not be pinned");
+        }
+    }
+
+    fn pin_if_named(&self, image: &ImageRecord) -> image::Result<()> {
+        let pinned = self.pinned.read().unwrap_or_else(PoisonError::into_inner);
+        let fits = |name: &String| {
+            pinned.iter().any(|p| {
+                p.strip_suffix('*')
+                    .map_or(p == name, |start| name.starts_with(start))
+            })
+        };
+        if !image.pinned && image.names.iter().any(fits) {
+            self.store.pin(&image.id, true)?;
+        }
+        Ok(())
     }
 
     /// Registries as they are configured now, for pulls from now on.
@@ -103,15 +133,17 @@ impl ImageApi {
             Some(given) => Access::clone(&current).with_credentials(Some(given)),
             None => Access::clone(&current),
         };
-        let store = Arc::clone(&self.store);
+        let (images, store) = (self.clone(), Arc::clone(&self.store));
         let (subject, key) = (reference.to_string(), format!("pull/{reference}"));
         let pulled = self
             .operations
             .run("PullImage", &subject, key, |operation| async move {
                 operation.stage("transfer");
-                let work = move || {
+                let work = move || -> image::Result<ImageRecord> {
                     let source = access.source(&reference)?;
-                    store.pull(&source, &reference, &PullOptions::default())
+                    let record = store.pull(&source, &reference, &PullOptions::default())?;
+                    images.pin_if_named(&record)?;
+                    Ok(record)
                 };
                 match tokio::task::spawn_blocking(work).await {
                     Ok(Ok(record)) => Ok(record.id.to_string()),

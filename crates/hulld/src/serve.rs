@@ -84,12 +84,13 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
     let socket = config.daemon.socket.clone();
     let listener = listen(&config)?;
     let metrics = Arc::new(web::Metrics::default());
-    let engine = open_engine(&config, &metrics).await?;
+    let (engine, _watch) = open_engine(&config, &metrics).await?;
     let images = ImageApi::new(
         Arc::clone(engine.images()),
         Access::system()?,
         Arc::clone(engine.operations()),
     );
+    images.pin(config.images.pinned.clone()).await;
     let streams = TcpListener::bind(config.streaming.listen).await;
     let streams = streams
         .with_context(|| format!("bind({}) of streaming.listen", config.streaming.listen))?;
@@ -209,7 +210,7 @@ fn group_id(name: &str) -> Result<u32> {
         .with_context(|| format!("daemon.socket-group {name}: /etc/group does not have it"))
 }
 
-async fn open_engine(config: &Config, metrics: &Arc<web::Metrics>) -> Result<Engine> {
+async fn open_engine(config: &Config, metrics: &Arc<web::Metrics>) -> Result<(Engine, net::Watch)> {
     let state = config.daemon.state.clone();
     let store = tokio::task::spawn_blocking(move || {
         Store::open_with(
@@ -221,17 +222,27 @@ async fn open_engine(config: &Config, metrics: &Arc<web::Metrics>) -> Result<Eng
         )
     });
     let store = store.await.context("open the images")??;
-    let network = net::Network::open(config.network()?, &config.daemon.state.join("network"))
-        .context("[network]")?;
+    let state = config.daemon.state.join("network");
+    let network = Arc::new(net::Network::open(config.network()?, &state).context("[network]")?);
+    let watch = network.watch(report_network).context("watch the network")?;
     let observer: Arc<dyn pods::operation::Observer> = Arc::<web::Metrics>::clone(metrics);
     let parts = Parts {
         places: config.places()?,
         settings: config.settings()?,
         images: Arc::new(store),
-        network: Arc::new(network),
+        network,
         observer: Some(observer),
     };
-    Engine::open(parts).await.context("open the state")
+    let engine = Engine::open(parts).await.context("open the state")?;
+    Ok((engine, watch))
+}
+
+/// What was put back after somebody else's change.
+fn report_network(event: net::WatchEvent) {
+    match event {
+        net::WatchEvent::Restored(what) => tracing::warn!(?what, "network put back"),
+        net::WatchEvent::Failed(error) => tracing::error!(%error, "network not put back"),
+    }
 }
 
 fn tls(config: &Config) -> Result<Option<Tls>> {
@@ -296,7 +307,7 @@ async fn wait_for_end(
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     loop {
         tokio::select! {
-            _ = hangup.recv() => daemon.reload(),
+            _ = hangup.recv() => daemon.reload().await,
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             ended = &mut *api => return ended.context("serve the CRI")?,
@@ -344,9 +355,9 @@ impl Daemon {
     }
 
     /// Reads the configuration again. A bad one changes nothing.
-    fn reload(&self) {
+    async fn reload(&self) {
         notify("RELOADING=1");
-        match self.try_reload() {
+        match self.try_reload().await {
             Ok(()) => tracing::info!("configuration read again"),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "configuration not changed")
@@ -355,7 +366,7 @@ impl Daemon {
         notify("READY=1");
     }
 
-    fn try_reload(&self) -> Result<()> {
+    async fn try_reload(&self) -> Result<()> {
         let config = Config::load(self.file.as_deref())?;
         let settings = config.settings()?;
         let access = Access::system()?;
@@ -366,6 +377,7 @@ impl Daemon {
         self.log.reload(filter).context("daemon.log")?;
         self.engine.reload(settings);
         self.images.reload(access);
+        self.images.pin(config.images.pinned.clone()).await;
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
         Ok(())
     }
