@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 N       ?= 100
 
-.PHONY: help toolchain build run deps test lint unit suite vm clients walkthrough bench bench-net fuzz docs install clean
+.PHONY: help toolchain build run deps test lint unit suite vm cri clients walkthrough bench bench-net fuzz docs install clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +16,7 @@ toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo not found; install Rust $$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) with rustup (https://rustup.rs), then run make again" >&2; exit 1; }
 
 build: toolchain ## Build the static programs
-	$(CARGO) build --release --locked -p hull -p hullctl
+	$(CARGO) build --release --locked -p hull -p hullctl -p hulld
 
 run: build ## Build, then run a container on this machine's own root file system
 	$(RELEASE)/hullctl run --explain host -- sh -c 'echo "hello from a container: pid $$$$, host name $$(hostname), user $$(id -un)"; ps ax'
@@ -34,7 +34,7 @@ lint: toolchain ## Formatting, warnings, lengths, budgets
 	scripts/check-budget
 
 unit: toolchain ## Tests of the crates
-	$(CARGO) test --workspace --locked --no-fail-fast --exclude runtime-suite --exclude client-suite --exclude walkthrough
+	$(CARGO) test --workspace --locked --no-fail-fast --exclude runtime-suite --exclude client-suite --exclude walkthrough --exclude cri-suite
 
 suite: build ## Behaviour and security suite: on hull, and on runc and crun for comparison
 	scripts/suite hull
@@ -44,6 +44,9 @@ suite: build ## Behaviour and security suite: on hull, and on runc and crun for 
 
 vm: build ## The suite in virtual machines: cgroup v2, systemd, without root; runc and crun there
 	tests/vm/all
+
+cri: build ## hulld, driven over its socket: life cycle, faults, streams
+	HULL_PROGRAMS=$(CURDIR)/$(RELEASE) $(CARGO) test --locked -p cri-suite
 
 clients: build ## podman, containerd, buildah and docker on hull
 	RUNTIME=$(CURDIR)/$(RELEASE)/hull $(CARGO) test --locked -p client-suite
@@ -64,7 +67,8 @@ docs: toolchain ## Man pages and shell completions, from the command definitions
 	$(CARGO) run --locked -p xtask -- docs target/docs
 
 install: build docs ## Install below PREFIX (/usr/local); DESTDIR is honoured
-	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/hull $(RELEASE)/hullctl
+	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/hull $(RELEASE)/hullctl $(RELEASE)/hulld
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/hulld.service
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 target/docs/*.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions target/docs/bash/*
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions target/docs/zsh/*

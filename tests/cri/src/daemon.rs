@@ -79,6 +79,8 @@ impl Daemon {
             options.config
         );
         fs::write(self.dir.join("hull.toml"), config).unwrap();
+        let registries = "[[registry]]\nlocation = \"127.0.0.1:5000\"\ninsecure = true\n";
+        fs::write(self.dir.join("registries.conf"), registries).unwrap();
         image_maker::install(&self.dir.join("state"), &self.dir);
         // An uplink that leads nowhere: pods have a gateway, and nothing leaves.
         ip(&["netns", "add", token]);
@@ -99,6 +101,10 @@ impl Daemon {
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", self.token))
             .arg(programs_dir().join("hulld"))
+            .env(
+                "CONTAINERS_REGISTRIES_CONF",
+                self.dir.join("registries.conf"),
+            )
             .arg("--config")
             .arg(self.dir.join("hull.toml"))
             .stdin(Stdio::null())
