@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 N       ?= 100
 
-.PHONY: help toolchain build run deps test lint unit suite vm cri clients walkthrough bench bench-net fuzz docs install clean
+.PHONY: help toolchain build run deps test lint unit suite cri vm clients walkthrough bench bench-net fuzz docs install clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ run: build ## Build, then run a container on this machine's own root file system
 deps: ## Install the Debian packages that the tests use (as root)
 	@scripts/deps
 
-test: deps build lint unit suite vm clients walkthrough ## Run all checks and tests
+test: deps build lint unit suite cri vm clients walkthrough ## Run all checks and tests
 	@echo "make test: all passed"
 
 lint: toolchain ## Formatting, warnings, lengths, budgets

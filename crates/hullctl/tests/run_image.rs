@@ -134,7 +134,7 @@ fn layout(dir: &Path) {
     std::fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
     for name in [
         "sh", "id", "cat", "env", "echo", "sleep", "httpd", "pwd", "touch", "ps", "kill", "grep",
-        "hostname",
+        "ls", "hostname",
     ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(name)).unwrap();
     }
@@ -350,6 +350,22 @@ fn a_container_that_is_to_go_goes_by_itself() {
     assert!(out.status.success(), "{out:?}");
     assert_eq!(ground.ok(&["container", "wait", "code"]), "9\n");
     ground.ok(&["container", "rm", "code"]);
+}
+
+#[test]
+fn in_a_user_namespace_the_images_files_are_roots() {
+    let ground = Ground::new("g");
+    let options = ["--rm", "--userns=auto", "--network=none", "-u", "root"];
+    let script = "id -u; cat /proc/self/uid_map; touch /srv/new && ls -ln /srv/new /bin/busybox";
+    let out = ground.run_image(&options, &["sh", "-c", script]);
+    let said = text(&out);
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert_eq!(words[..4], ["0", "0", "524288", "65536"], "{out:?}");
+    assert_eq!(
+        said.matches(" 0        0 ").count() + said.matches(" 0 0 ").count(),
+        2,
+        "{said}"
+    );
 }
 
 #[test]

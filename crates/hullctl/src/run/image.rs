@@ -1,6 +1,6 @@
 //! `hullctl run IMAGE`: from an image to a bundle that can be run.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use image::document::ImageConfig;
 use image::store::{ImageRecord, MountOptions, Store, StoreOptions};
 use rustix::fs::{CWD, Mode, OFlags};
 use spec::oci::{Mount, Spec};
+use spec::plan::IdMaps;
 
 use super::args::{NetworkMode, Pull, RunArgs, Settings};
-use super::config::{base_spec, bind, own_variables, scratch_mounts};
+use super::config::{base_spec, bind, own_variables, scratch_mounts, userns_map};
 use super::network::{self, Connected};
 use crate::container::record::{Place, Record};
 
@@ -44,9 +45,6 @@ pub fn open_store(root: &Path) -> Result<Store> {
 impl Prepared {
     /// Fetches the image where that is wanted, and makes everything but the container.
     pub fn new(args: &RunArgs, name: &str, state_root: &Path) -> Result<Self> {
-        if args.settings.userns {
-            bail!("run: --userns=auto is not for images yet: use `host`, or --userns=host");
-        }
         let store = open_store(&args.store)?;
         let image = find(&store, name, args.pull)?;
         let config = store.inspect(&image.id)?.config;
@@ -81,7 +79,9 @@ impl Prepared {
         state_root: &Path,
     ) -> Result<Record> {
         let settings = &args.settings;
+        let users = user_namespace(settings)?;
         let options = MountOptions {
+            user_namespace: users.as_ref().map(OwnedFd::as_fd),
             read_only: false,
             // What is to go with the container need not survive a crash of the machine.
             volatile: args.remove,
@@ -128,6 +128,18 @@ impl Prepared {
         place.save(&record)?;
         Ok(record)
     }
+}
+
+/// The ids that the image's files are to have: those of `--userns`.
+fn user_namespace(settings: &Settings) -> Result<Option<OwnedFd>> {
+    if !settings.userns {
+        return Ok(None);
+    }
+    let maps = IdMaps {
+        uids: vec![userns_map()],
+        gids: vec![userns_map()],
+    };
+    Ok(Some(rootfs::user_namespace(&maps)?))
 }
 
 /// Whether a container of an image gets an attachment to our bridge.
