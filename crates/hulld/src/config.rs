@@ -28,6 +28,8 @@ pub struct Config {
     pub images: Images,
     /// Metrics.
     pub metrics: Metrics,
+    /// The status page.
+    pub status: Status,
     /// The pods' network, in the words of its own crate.
     pub network: toml::Table,
 }
@@ -219,6 +221,17 @@ pub struct Metrics {
     pub listen: Option<SocketAddr>,
 }
 
+/// The status page: what runs, for a person who looks. It can be read, and changes nothing.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Status {
+    /// Its socket, as `curl --unix-socket` takes it; empty: `status.sock` beside the supervisors.
+    pub socket: PathBuf,
+    /// A loopback address and port for browsers; absent: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+}
+
 impl Config {
     /// The configuration in a file and its drop-ins (`FILE.d/*.toml`, by name). A file that is
     /// not named and not there is no error.
@@ -264,8 +277,21 @@ impl Config {
         {
             bail!("streaming.tls-certificate and streaming.tls-key: both or none");
         }
+        if self.status.listen.is_some_and(|a| !a.ip().is_loopback()) {
+            bail!(
+                "status.listen: it tells names and addresses to whoever asks; only loopback is allowed"
+            );
+        }
         self.network()?;
         self.settings().map(drop)
+    }
+
+    /// Where the status page is served.
+    pub fn status_socket(&self) -> PathBuf {
+        if self.status.socket.as_os_str().is_empty() {
+            return self.daemon.run.join("status.sock");
+        }
+        self.status.socket.clone()
     }
 
     /// The network's part.

@@ -108,6 +108,7 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
         ),
         None => None,
     };
+    let pages = pages(&config).await?;
     let grace = Duration::from_secs(config.daemon.shutdown_seconds);
     let daemon = Arc::new(Daemon {
         engine,
@@ -121,6 +122,7 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
         api: listener,
         streams,
         metrics: listen_metrics,
+        pages,
     };
     let ended = attend(&daemon, server, sockets, metrics).await;
     notify("STOPPING=1");
@@ -136,6 +138,27 @@ struct Sockets {
     api: UnixListener,
     streams: TcpListener,
     metrics: Option<TcpListener>,
+    pages: Vec<web::Listener>,
+}
+
+/// The listeners of the status page.
+async fn pages(config: &Config) -> Result<Vec<web::Listener>> {
+    web::status::begin();
+    let socket = config.status_socket();
+    let what = || format!("listen({}) of status.socket", socket.display());
+    match fs::remove_file(&socket) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(what),
+        _ => {}
+    }
+    let listener = UnixListener::bind(&socket).with_context(what)?;
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).with_context(what)?;
+    let mut listeners = vec![web::Listener::Unix(listener)];
+    if let Some(address) = config.status.listen {
+        let tcp = TcpListener::bind(address).await;
+        let tcp = tcp.with_context(|| format!("bind({address}) of status.listen"))?;
+        listeners.push(web::Listener::Tcp(tcp));
+    }
+    Ok(listeners)
 }
 
 /// Serves on all sockets until a signal.
@@ -155,7 +178,20 @@ async fn attend(
     tokio::spawn(async move { streaming.serve(sockets.streams, end).await });
     if let Some(listener) = sockets.metrics {
         let end = ends(stopping.clone());
-        tokio::spawn(web::serve(listener, metrics, daemon.engine.clone(), end));
+        let (listener, engine) = (web::Listener::Tcp(listener), daemon.engine.clone());
+        let metrics = Arc::clone(&metrics);
+        tokio::spawn(web::serve(
+            listener,
+            web::Shown::Metrics,
+            metrics,
+            engine,
+            end,
+        ));
+    }
+    for listener in sockets.pages {
+        let (end, engine) = (ends(stopping.clone()), daemon.engine.clone());
+        let metrics = Arc::clone(&metrics);
+        tokio::spawn(web::serve(listener, web::Shown::All, metrics, engine, end));
     }
     let api = grpc(Arc::clone(daemon), server, sockets.api, ends(stopping));
     let mut api = tokio::spawn(api);

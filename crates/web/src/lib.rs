@@ -1,9 +1,10 @@
-//! The metrics, in the format of Prometheus.
+//! The metrics, in the format of Prometheus, and the status page.
 
 #![forbid(unsafe_code)]
 
 mod metrics;
 mod serve;
+pub mod status;
 
 pub use metrics::Metrics;
-pub use serve::serve;
+pub use serve::{Listener, Shown, serve};

@@ -1,6 +1,6 @@
 //! What is counted: operations, their failures and times, stage by stage.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pods::operation::{Observer, Report};
@@ -53,6 +53,8 @@ pub struct Metrics {
     pods: Family<State, Gauge>,
     containers: Family<State, Gauge>,
     events: Gauge,
+    served: AtomicU64,
+    failed: AtomicU64,
 }
 
 fn histogram() -> Histogram {
@@ -73,6 +75,8 @@ impl Default for Metrics {
             pods: Family::default(),
             containers: Family::default(),
             events: Gauge::default(),
+            served: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
         };
         let r = &mut all.registry;
         r.register(
@@ -119,6 +123,10 @@ impl Default for Metrics {
 impl Observer for Metrics {
     fn finished(&self, report: &Report<'_>) {
         let operation = report.kind;
+        self.served.fetch_add(1, Ordering::Relaxed);
+        if report.failure.is_some() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
         self.total.get_or_create(&Operation { operation }).inc();
         if let Some(kind) = report.failure {
             let kind = format!("{kind:?}").to_ascii_lowercase();
@@ -138,6 +146,12 @@ impl Observer for Metrics {
 }
 
 impl Metrics {
+    /// Operations that have ended, and those of them that failed.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(&self.served), of(&self.failed))
+    }
+
     /// All of it as text (OpenMetrics).
     ///
     /// # Errors
