@@ -227,7 +227,7 @@ impl Operations {
                 }
             })
             .collect();
-        all.sort_by(|a, b| b.age.cmp(&a.age));
+        all.sort_by_key(|running| std::cmp::Reverse(running.age));
         all
     }
 

@@ -108,7 +108,8 @@ pub struct ContainerRecord {
     pub config: ContainerConfig,
 }
 
-/// Either of them.
+/// Either of them. There is one at a time, on its way to a file: its size does not matter.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub enum Record {
     /// A pod.

@@ -236,11 +236,11 @@ fn device(node: &Node, owner: (u32, u32)) -> Result<Device> {
     device.file_mode = node.file_mode.or(device.file_mode);
     device.uid = node
         .uid
-        .or(Some(owner.0).filter(|&u| u != 0))
+        .or_else(|| Some(owner.0).filter(|&u| u != 0))
         .or(device.uid);
     device.gid = node
         .gid
-        .or(Some(owner.1).filter(|&g| g != 0))
+        .or_else(|| Some(owner.1).filter(|&g| g != 0))
         .or(device.gid);
     Ok(device)
 }
