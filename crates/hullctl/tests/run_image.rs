@@ -1,6 +1,8 @@
 //! `hullctl run IMAGE` and `hullctl container`: from a layout to a container and back to nothing.
 //! Everything happens in a network namespace, a store and a state root of the test's own.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;

@@ -83,13 +83,25 @@ fn read_lines(reader: &mut BufReader<File>, lines: &mut Vec<Vec<u8>>) -> Result<
 }
 
 /// `TIME STREAM TAG CONTENT`: the kubelet's format.
-fn fields(line: &[u8]) -> Option<(&[u8], &[u8], &[u8], &[u8])> {
+struct Line<'a> {
+    time: &'a [u8],
+    stream: &'a [u8],
+    tag: &'a [u8],
+    content: &'a [u8],
+}
+
+fn fields(line: &[u8]) -> Option<Line<'_>> {
     let mut parts = line.splitn(4, |&b| b == b' ');
-    Some((parts.next()?, parts.next()?, parts.next()?, parts.next()?))
+    Some(Line {
+        time: parts.next()?,
+        stream: parts.next()?,
+        tag: parts.next()?,
+        content: parts.next()?,
+    })
 }
 
 fn is_partial(line: &[u8]) -> bool {
-    fields(line).is_some_and(|(_, _, tag, _)| tag.starts_with(b"P"))
+    fields(line).is_some_and(|line| line.tag.starts_with(b"P"))
 }
 
 struct Show {
@@ -99,7 +111,13 @@ struct Show {
 impl Show {
     /// Prints one line to the output that the program wrote it to.
     fn line(&self, line: &[u8]) -> Result<()> {
-        let Some((time, stream, tag, content)) = fields(line) else {
+        let Some(Line {
+            time,
+            stream,
+            tag,
+            content,
+        }) = fields(line)
+        else {
             return Ok(());
         };
         let content = if tag.starts_with(b"P") {
@@ -130,7 +148,7 @@ mod tests {
     fn lines_of_the_format() {
         let line = b"2026-01-01T00:00:00.000000000Z stdout P one two\n";
         assert!(is_partial(line));
-        assert_eq!(fields(line).unwrap().3, b"one two\n");
+        assert_eq!(fields(line).unwrap().content, b"one two\n");
         assert!(!is_partial(b"2026-01-01T00:00:00Z stderr F \n"));
         assert!(fields(b"nonsense\n").is_none());
     }
