@@ -6,6 +6,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with,
 };
 use rustix::process::Pid;
+use spec::oci::Resources;
 use sys::Context as _;
 
 use super::prepare::Prepared;
@@ -59,9 +60,13 @@ impl<'a> Building<'a> {
         self.owns_cgroups = true;
         // A rootless container may have had to go without some.
         self.container.record.cgroup = Some(self.prepared.manager.state());
+        let mut resources = self.prepared.plan.cgroup.resources.clone();
+        self.limit_devices(&mut resources)?
+            .iter()
+            .for_each(|w| warn(w));
         self.clone_init()?;
         let pid = self.pid()?;
-        let resources = &self.prepared.plan.cgroup.resources;
+        let resources = &resources;
         if self.prepared.manager.needs_scope() {
             // The child waits for this before anything else.
             self.prepared.manager.start_scope(pid, resources)?;
@@ -77,6 +82,20 @@ impl<'a> Building<'a> {
         warnings.iter().for_each(|w| warn(w));
         let console = self.attend(warn)?;
         self.commit(console)
+    }
+
+    /// Puts the rules for devices in force while nobody is there yet: version 1 allows nothing
+    /// between the first line and the last, and the child opens and makes devices. Where systemd
+    /// is to make the group, there is none yet.
+    fn limit_devices(&self, resources: &mut Resources) -> Result<Vec<String>> {
+        let manager = &self.prepared.manager;
+        if manager.needs_scope() || self.request.rootless {
+            return Ok(Vec::new());
+        }
+        Ok(manager.apply(&Resources {
+            devices: std::mem::take(&mut resources.devices),
+            ..Resources::default()
+        })?)
     }
 
     /// Gives the control group to whom the container runs as, where it may write to it. A user
