@@ -309,12 +309,6 @@ fn namespaces_and_network_devices() {
 }
 
 #[test]
-fn a_seccomp_object_without_action_and_rules_is_no_filter() {
-    let (plan, _) = plan(|c| c["linux"]["seccomp"] = json!({"architectures": ["SCMP_ARCH_X86"]}));
-    assert!(plan.seccomp.is_none());
-}
-
-#[test]
 fn a_process_document_by_itself() {
     let parse = |text: &str| spec::parse_process(text.as_bytes()).unwrap();
     let process = parse(r#"{"args": ["id"], "cwd": "/", "user": {"uid": 5}}"#);

@@ -333,7 +333,10 @@ impl Daemon {
                 .flatten()
                 .flatten()
             {
-                all.push(format!("file: {}", entry.path().display()));
+                // What is remembered of the ended stays for a while, and is bounded.
+                if entry.file_name() != "@ended" {
+                    all.push(format!("file: {}", entry.path().display()));
+                }
             }
         }
         all
