@@ -29,7 +29,8 @@ fn pattern(line: &str) -> String {
     let mut pattern = String::new();
     for c in line.trim().replace("  ", "…").chars() {
         match c {
-            '…' if pattern.ends_with('*') => {}
+            // Of three blanks one is left, which the star before it stands for.
+            '…' | ' ' if pattern.ends_with('*') => {}
             '…' => pattern.push('*'),
             c => pattern.push(c),
         }
