@@ -344,9 +344,14 @@ fn signals_are_passed_on() {
 fn a_container_that_stops_takes_it_along() {
     case(|t| {
         t.up(|_| {});
-        let mut exec = t.exec_cmd(&[], &["/bin/sleep", "1000"]).spawn();
-        wait_until("two processes", || {
-            runtime_suite::leaks::processes(t.token()).len() >= 3 || !exec.is_running()
+        let mut exec = t.exec_cmd(&[], &["/bin/sleep", "1357"]).spawn();
+        let is_command = |pid: i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line == b"/bin/sleep\x001357\0"
+        };
+        wait_until("the command", || {
+            let all = runtime_suite::leaks::processes(t.token());
+            all.into_iter().any(is_command) || !exec.is_running()
         });
         t.stop();
         let _ = exec.wait().exits(137);
