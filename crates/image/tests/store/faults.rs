@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use image::Reference;
-use image::store::{PullOptions, Store};
+use image::store::{PullOptions, Store, StoreOptions};
 
 use crate::against_umoci::run;
 use crate::archive::Archive;
@@ -56,7 +56,7 @@ fn puller() {
     let layout = std::env::var("HULL_TEST_LAYOUT").unwrap();
     let which = image::transport::Name::Tag("v".to_owned());
     let source = image::transport::LayoutSource::open(layout.as_ref(), &which).unwrap();
-    let store = Store::open(root.as_ref()).unwrap();
+    let store = reopened(root.as_ref());
     loop {
         let image = store
             .pull(&source, &name(), &PullOptions::default())
@@ -76,9 +76,18 @@ fn spawn_puller(root: &Path, layout: &Layout) -> Child {
         .unwrap()
 }
 
+/// The store, once the children that other tests fork at this moment have let go of its lock.
+fn reopened(root: &Path) -> Store {
+    let options = StoreOptions {
+        wait: Duration::from_secs(10),
+        ..StoreOptions::default()
+    };
+    Store::open_with(root, &options).unwrap()
+}
+
 /// What is known is whole, and there is nothing else.
 fn sound(root: &Path) {
-    let store = Store::open(root).unwrap();
+    let store = reopened(root);
     let report = store.check().unwrap();
     assert!(report.broken.is_empty(), "{report:#?}");
     let images = store.images().unwrap();
@@ -105,7 +114,7 @@ fn killed_at_any_moment() {
         sound(dir.path());
         rounds += 1;
     }
-    let store = Store::open(dir.path()).unwrap();
+    let store = reopened(dir.path());
     let image = store
         .pull(&layout.source("v"), &name(), &PullOptions::default())
         .unwrap();
@@ -136,7 +145,7 @@ fn full_disk() {
     let root = disk.0.path().join("store");
     let layout = image_of(3, 10, 1_000_000);
     {
-        let store = Store::open(&root).unwrap();
+        let store = reopened(&root);
         let error = store
             .pull(&layout.source("v"), &name(), &PullOptions::default())
             .unwrap_err();
@@ -148,7 +157,7 @@ fn full_disk() {
         "mount",
         &["-o", "remount,size=80m", disk.0.path().to_str().unwrap()],
     );
-    let store = Store::open(&root).unwrap();
+    let store = reopened(&root);
     store
         .pull(&layout.source("v"), &name(), &PullOptions::default())
         .unwrap();
@@ -192,7 +201,7 @@ fn power_cut() {
         let root = after.0.path().join("store");
         // Before the first start was through there is not even a database.
         sound(&root);
-        let store = Store::open(&root).unwrap();
+        let store = reopened(&root);
         store
             .pull(&layout.source("v"), &name(), &PullOptions::default())
             .unwrap();
