@@ -72,7 +72,28 @@ const CACHE: usize = 4 << 20;
 
 impl Db {
     /// Opens or creates it; the caller holds the store's lock.
+    ///
+    /// Of a creation that is cut short a file remains that is no database: so a new one gets its
+    /// name when it is complete.
     pub fn create(path: &Path) -> Result<Self> {
+        if path.exists() {
+            return Self::writer(path);
+        }
+        let nascent = path.with_extension("new");
+        match std::fs::remove_file(&nascent) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+            _ => {}
+        }
+        let db = Self::writer(&nascent)?;
+        std::fs::rename(&nascent, path).map_err(failed)?;
+        if let Some(parent) = path.parent() {
+            let directory = std::fs::File::open(parent).map_err(failed)?;
+            directory.sync_all().map_err(failed)?;
+        }
+        Ok(db)
+    }
+
+    fn writer(path: &Path) -> Result<Self> {
         let mut builder = Builder::new();
         builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
         builder.set_cache_size(CACHE);
