@@ -71,6 +71,10 @@ impl Standing {
 
 impl Drop for Standing {
     fn drop(&mut self) {
+        // The first of a pid namespace takes all others along, which unshare by itself does not.
+        if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
