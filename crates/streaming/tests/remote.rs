@@ -170,7 +170,7 @@ async fn attach_echoes_and_fails() {
 async fn a_client_that_is_gone() {
     let running = start(Config::default()).await;
     for transport in BOTH {
-        let url = running.exec_url(&["sh", "-c", "echo up; sleep 1000"], all());
+        let url = running.exec_url(&["sh", "-c", "echo up; exec sleep 1000"], all());
         let mut remote = Remote::connect(&url, transport, all(), &TlsOptions::default())
             .await
             .expect("a connection");

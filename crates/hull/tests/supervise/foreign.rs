@@ -90,7 +90,7 @@ fn a_container_with_a_user_namespace() {
 fn a_create_that_hangs_can_be_given_up() {
     let mut pod = Pod::new("hang");
     let create = pod.bundle("c", |c| {
-        c["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "1000"]}]});
+        c["hooks"] = json!({"createRuntime": [{"path": "/bin/sleep", "args": ["sleep", "4321"]}]});
     });
     let id = create.id.clone();
     let mut slow = pod.connect();
@@ -112,6 +112,13 @@ fn a_create_that_hangs_can_be_given_up() {
     let list = pod.client.list().unwrap();
     assert!(list.iter().all(|s| s.create.id != id));
     assert!(!pod.root().join(&id).exists(), "its state is left");
+    wait_until("the hook is gone", || {
+        let found = std::process::Command::new("pgrep")
+            .args(["-fx", "sleep 4321"])
+            .output()
+            .unwrap();
+        found.stdout.is_empty().then_some(())
+    });
 }
 
 #[test]

@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use runtime::ErrorKind;
 use runtime::wire::{Channel, Message};
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, set_parent_process_death_signal, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group,
+    set_parent_process_death_signal, waitid,
 };
 use sys::process::{CloneArgs, Cloned, clone3};
 use sys::signal::SignalSet;
@@ -134,11 +135,20 @@ impl Supervisor {
         workers.map(|w| w.pid.as_raw_nonzero().get())
     }
 
-    /// Kills the workers of a container.
+    /// Kills the workers of a container, and what they have begun: a hook lives on without whom
+    /// it was run by.
     pub(super) fn dismiss(&self, container: u64) {
         for pid in self.workers_of(container).filter_map(Pid::from_raw) {
-            // It is our child, and not waited for yet.
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
+            // It is our child, and not waited for yet. Held still, it begins nothing more.
+            let _ = kill_process(pid, Signal::STOP);
+            let begun = children_of(pid);
+            let _ = kill_process(pid, Signal::KILL);
+            for child in begun {
+                // A hook leads a group of its own; what leads none is killed by itself.
+                if kill_process_group(child, Signal::KILL).is_err() {
+                    let _ = kill_process(child, Signal::KILL);
+                }
+            }
         }
     }
 }
@@ -149,9 +159,18 @@ impl Supervisor {
         let is_its = |w: &&Worker| matches!(w.job, Job::Exec(key) if key == command);
         if let Some(worker) = self.workers.values().find(is_its) {
             // It may have ended meanwhile.
-            let _ = rustix::process::kill_process(worker.pid, Signal::KILL);
+            let _ = kill_process(worker.pid, Signal::KILL);
         }
     }
+}
+
+/// The children of a process (proc_pid_task(5), children).
+fn children_of(pid: Pid) -> Vec<Pid> {
+    let number = pid.as_raw_nonzero();
+    let list = std::fs::read_to_string(format!("/proc/{number}/task/{number}/children"));
+    let list = list.unwrap_or_default();
+    let numbers = list.split_whitespace().filter_map(|n| n.parse().ok());
+    numbers.filter_map(Pid::from_raw).collect()
 }
 
 impl Worker {
