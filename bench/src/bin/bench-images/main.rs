@@ -6,7 +6,7 @@ mod make;
 mod registry;
 mod tools;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,17 +15,32 @@ use crate::registry::Registry;
 use crate::tools::{Pull, Tool};
 
 const USAGE: &str =
-    "usage: bench-images [--rounds N] [--hullctl PROGRAM] [--work DIR] [--image NAME]
+    "usage: bench-images [--rounds N] [--hullctl PROGRAM] [--work DIR] [--part PART] [--image NAME]
   --rounds N         measure N rounds (3)
   --hullctl PROGRAM  the hullctl to measure (the one beside this program)
   --work DIR         where images are made and pulled to: on a disk (target/bench-images)
-  --image NAME       only `medium` or `many60`";
+  --part PART        only `pull`, `start`, `disk` or `read`
+  --image NAME       pull only `medium`, `large` or `many60`";
+
+/// What is pulled.
+const IMAGES: [(&str, make::Maker); 3] = [
+    ("medium", make::medium),
+    ("large", make::large),
+    ("many60", make::many60),
+];
 
 struct Options {
     rounds: usize,
     hullctl: PathBuf,
     work: PathBuf,
+    part: Option<String>,
     image: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, part: &str) -> bool {
+        self.part.as_deref().is_none_or(|only| only == part)
+    }
 }
 
 fn main() -> ExitCode {
@@ -43,6 +58,7 @@ fn options() -> Result<Options> {
         rounds: 3,
         hullctl: std::env::current_exe()?.with_file_name("hullctl"),
         work: "target/bench-images".into(),
+        part: None,
         image: None,
     };
     let mut words = std::env::args().skip(1);
@@ -56,6 +72,7 @@ fn options() -> Result<Options> {
             "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
             "--hullctl" => options.hullctl = value()?.into(),
             "--work" => options.work = value()?.into(),
+            "--part" => options.part = Some(value()?),
             "--image" => options.image = Some(value()?),
             _ => bail!("unknown word {word}\n{USAGE}"),
         }
@@ -66,40 +83,102 @@ fn options() -> Result<Options> {
 fn measure(options: &Options) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "must be run as root");
     std::fs::create_dir_all(&options.work)?;
-    let work = options.work.canonicalize()?;
-    let registry = Registry::start(&work)?;
-    let images = [
-        ("medium", make::medium as make::Maker),
-        ("many60", make::many60),
-    ];
-    for (name, make) in images {
-        if options.image.as_deref().is_some_and(|only| only != name) {
-            continue;
-        }
-        registry.push(name, &make::layout(&work, name, make)?)?;
-        println!("{name}: median of {} rounds", options.rounds);
-        println!("  tool           wall s    cpu s   peak MB   disk MB");
-        let tools = Tool::all(&options.hullctl);
-        let mut all: Vec<Vec<Pull>> = vec![Vec::new(); tools.len()];
-        for round in 0..options.rounds {
-            for at in 0..tools.len() {
-                let which = (at + round) % tools.len();
-                let fresh = work.join(format!("pull-{name}-{round}-{which}"));
-                let pulled = tools[which].pull(&registry, name, &fresh);
-                let pulled = pulled.with_context(|| format!("{} {name}", tools[which].name()))?;
-                all[which].push(pulled);
-            }
-        }
-        for (tool, pulls) in tools.iter().zip(&all) {
-            let line = Pull::medians(pulls);
-            println!("  {:<13}{line}", tool.name());
-        }
-        for (which, round) in
-            (0..tools.len()).flat_map(|w| (0..options.rounds).map(move |r| (w, r)))
-        {
-            // After all figures are taken: deleting slows down who comes next.
-            let _ = std::fs::remove_dir_all(work.join(format!("pull-{name}-{round}-{which}")));
+    let bench = Bench {
+        work: options.work.canonicalize()?,
+        rounds: options.rounds,
+        tools: Tool::all(&options.hullctl),
+    };
+    let registry = Registry::start(&bench.work)?;
+    for (name, make) in IMAGES {
+        let layout = make::layout(&bench.work, name, make)?;
+        registry.push(name, &layout)?;
+    }
+    for (name, _) in IMAGES {
+        if options.wants("pull") && options.image.as_deref().is_none_or(|only| only == name) {
+            bench.pulls(&registry, name)?;
         }
     }
-    layer::measure(&work)
+    if options.wants("start") {
+        bench.starts(&registry)?;
+    }
+    if options.wants("disk") {
+        bench.disk(&registry)?;
+    }
+    if options.wants("read") {
+        layer::measure(&bench.work, bench.rounds)?;
+    }
+    Ok(())
+}
+
+struct Bench {
+    work: PathBuf,
+    rounds: usize,
+    tools: Vec<Tool>,
+}
+
+impl Bench {
+    /// Runs `one` for each tool in turn, in fresh directories, each round beginning with another.
+    fn rounds<T>(
+        &self,
+        what: &str,
+        mut one: impl FnMut(&Tool, &Path) -> Result<T>,
+    ) -> Result<Vec<Vec<T>>> {
+        let mut all: Vec<Vec<T>> = self.tools.iter().map(|_| Vec::new()).collect();
+        let mut used = Vec::new();
+        for round in 0..self.rounds {
+            for at in 0..self.tools.len() {
+                let which = (at + round) % self.tools.len();
+                let (Some(tool), Some(figures)) = (self.tools.get(which), all.get_mut(which))
+                else {
+                    continue;
+                };
+                let fresh = self.work.join(format!("{what}-{round}-{which}"));
+                used.push(fresh.clone());
+                let done = one(tool, &fresh);
+                figures.push(done.with_context(|| format!("{} {what}", tool.name()))?);
+            }
+        }
+        for fresh in used {
+            // After all figures are taken: deleting slows down who comes next.
+            let _ = std::fs::remove_dir_all(fresh);
+        }
+        Ok(all)
+    }
+
+    fn pulls(&self, registry: &Registry, name: &str) -> Result<()> {
+        let what = format!("pull-{name}");
+        let all = self.rounds(&what, |tool, fresh| tool.pull(registry, name, fresh))?;
+        println!("{name}: median of {} pulls", self.rounds);
+        println!("  tool           wall s    cpu s   peak MB   disk MB");
+        for (tool, pulls) in self.tools.iter().zip(&all) {
+            println!("  {:<13}{}", tool.name(), Pull::medians(pulls));
+        }
+        Ok(())
+    }
+
+    fn starts(&self, registry: &Registry) -> Result<()> {
+        let all = self.rounds("start", |tool, fresh| {
+            tool.first_line(registry, "medium", fresh)
+        })?;
+        println!("medium: from the registry to a container's first line, seconds");
+        for (tool, seconds) in self.tools.iter().zip(&all) {
+            let seconds: Vec<f64> = seconds.iter().copied().flatten().collect();
+            if !seconds.is_empty() {
+                println!("  {:<13}{:>8.2}", tool.name(), tools::median(seconds));
+            }
+        }
+        Ok(())
+    }
+
+    fn disk(&self, registry: &Registry) -> Result<()> {
+        let names = IMAGES.map(|(name, _)| name);
+        println!("{}: disk, MB", names.join(", "));
+        for tool in &self.tools {
+            let fresh = self.work.join("disk");
+            let megabytes = tool.disk_of(registry, &names, &fresh)?;
+            println!("  {:<13}{megabytes:>8.1}", tool.name());
+            std::fs::remove_dir_all(&fresh)?;
+        }
+        Ok(())
+    }
 }

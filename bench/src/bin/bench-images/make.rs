@@ -1,5 +1,8 @@
 //! The images that are pulled.
 
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -7,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use image::bundle::{Compression, NewLayer};
 use image::document::{Descriptor, ImageConfig, Manifest, media_type};
 use image::layer::tar_write::TarWriter;
-use image::layer::{Entry, EntryKind, EntryPath, Extent, Timestamp};
+use image::layer::{Entry, EntryKind, EntryPath, Extent, Timestamp, tar};
 use image::transport::{Destination as _, LayoutDestination, Name, PutAs, RawManifest};
 
 /// Makes the layers of an image.
@@ -47,18 +50,27 @@ pub fn layout(work: &Path, name: &str, make: Maker) -> Result<PathBuf> {
     Ok(dir)
 }
 
-/// Debian's smallest system.
-fn base(work: &Path) -> Result<NewLayer> {
-    let tar = work.join("base.tar");
+/// Debian's smallest system with some packages, as a tar file, made once.
+fn system(work: &Path, name: &str, packages: &str) -> Result<File> {
+    let tar = work.join(format!("system-{name}.tar"));
     if !tar.exists() {
-        let fresh = work.join("base-new.tar");
+        let fresh = work.join(format!("new-{name}.tar"));
         let mut command = Command::new("mmdebstrap");
-        command.args(["--quiet", "--variant=minbase", "bookworm"]);
-        let status = command.arg(&fresh).status().context("mmdebstrap")?;
+        command.args(["--quiet", "--variant=minbase"]);
+        if !packages.is_empty() {
+            command.arg(format!("--include={packages}"));
+        }
+        let status = command.arg("bookworm").arg(&fresh).status();
+        let status = status.context("mmdebstrap")?;
         ensure!(status.success(), "mmdebstrap: {status}");
         std::fs::rename(&fresh, &tar)?;
     }
-    let mut file = std::fs::File::open(&tar)?;
+    File::open(&tar).with_context(|| format!("open {}", tar.display()))
+}
+
+/// Debian's smallest system: the layer that all images share.
+fn base(work: &Path) -> Result<NewLayer> {
+    let mut file = system(work, "base", "")?;
     let layer = NewLayer::write(Compression::Gzip, |to| {
         std::io::copy(&mut file, to)
             .map(drop)
@@ -68,6 +80,39 @@ fn base(work: &Path) -> Result<NewLayer> {
             })
     });
     Ok(layer?)
+}
+
+/// What a system with `packages` has beside the smallest one.
+fn packages(work: &Path, name: &str, packages: &str) -> Result<NewLayer> {
+    let mut below = HashSet::new();
+    let mut base = tar::Reader::new(BufReader::new(system(work, "base", "")?));
+    while let Some(entry) = base.next_entry()? {
+        below.insert(entry.path);
+    }
+    let mut whole = tar::Reader::new(BufReader::new(system(work, name, packages)?));
+    let layer = NewLayer::write(Compression::Gzip, |to| {
+        let mut layer = TarWriter::new(to);
+        while let Some(entry) = whole.next_entry()? {
+            if below.contains(&entry.path) {
+                continue;
+            }
+            match entry.kind {
+                EntryKind::File { .. } => layer.entry(&entry, Some(&mut Content(&mut whole)))?,
+                _ => layer.entry(&entry, None)?,
+            }
+        }
+        layer.finish().map(drop)
+    });
+    Ok(layer?)
+}
+
+/// The data of a tar stream's present entry.
+struct Content<'a>(&'a mut tar::Reader<BufReader<File>>);
+
+impl Read for Content<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read_data(buffer).map_err(std::io::Error::other)
+    }
 }
 
 /// A layer of `files` files of about `size` bytes of text.
@@ -112,9 +157,15 @@ fn files(seed: usize, files: usize, size: usize) -> Result<NewLayer> {
     Ok(layer?)
 }
 
-/// Two layers: a system, and a program of a few large files on it.
+/// Two layers: a web server on a system.
 pub fn medium(work: &Path) -> Result<Vec<NewLayer>> {
-    Ok(vec![base(work)?, files(0, 40, 500_000)?])
+    Ok(vec![base(work)?, packages(work, "nginx", "nginx")?])
+}
+
+/// Two layers: compilers, Python with numpy and git on a system.
+pub fn large(work: &Path) -> Result<Vec<NewLayer>> {
+    let tools = "build-essential,python3-numpy,git";
+    Ok(vec![base(work)?, packages(work, "large", tools)?])
 }
 
 /// Sixty layers, of which 59 have many small files.

@@ -1,7 +1,7 @@
 //! Debian's docker-registry on loopback.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail, ensure};
 /// Ends with this value.
 pub struct Registry {
     child: Child,
-    /// `127.0.0.1:PORT`.
-    pub address: String,
+    address: String,
+    /// A registries.conf that lets tools speak to it without TLS.
+    pub trusted: PathBuf,
 }
 
 impl Registry {
@@ -30,7 +31,14 @@ impl Registry {
         command.arg("serve").arg(&path);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().context("docker-registry")?;
-        let registry = Self { child, address };
+        let trusted = work.join("registries.conf");
+        let text = format!("[[registry]]\nlocation = \"{address}\"\ninsecure = true\n");
+        std::fs::write(&trusted, text)?;
+        let registry = Self {
+            child,
+            address,
+            trusted,
+        };
         for _ in 0..200 {
             if TcpStream::connect(&registry.address).is_ok() {
                 return Ok(registry);
@@ -40,10 +48,15 @@ impl Registry {
         bail!("docker-registry does not answer on {}", registry.address);
     }
 
+    /// An image's name.
+    pub fn image(&self, name: &str) -> String {
+        format!("{}/{name}:latest", self.address)
+    }
+
     /// Puts an image there.
     pub fn push(&self, name: &str, layout: &Path) -> Result<()> {
         let from = format!("oci:{}:latest", layout.display());
-        let to = format!("docker://{}/{name}:latest", self.address);
+        let to = format!("docker://{}", self.image(name));
         let mut command = Command::new("skopeo");
         command.args(["--insecure-policy", "copy", "-q", "--dest-tls-verify=false"]);
         let status = command.args([from, to]).status().context("skopeo")?;

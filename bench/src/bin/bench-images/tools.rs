@@ -1,5 +1,6 @@
 //! What pulls: each into directories of its own.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -20,11 +21,7 @@ pub struct Pull {
 impl Pull {
     /// The medians, as columns.
     pub fn medians(all: &[Self]) -> String {
-        let median = |of: fn(&Self) -> f64| {
-            let mut values: Vec<f64> = all.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-        };
+        let median = |of: fn(&Self) -> f64| median(all.iter().map(of).collect());
         format!(
             "{:>8.2} {:>8.2} {:>9.1} {:>9.1}",
             median(|p| p.wall),
@@ -33,6 +30,12 @@ impl Pull {
             median(|p| p.disk)
         )
     }
+}
+
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// Something that pulls.
@@ -74,21 +77,30 @@ impl Tool {
         }
     }
 
-    /// The commands that pull `image` into `fresh`.
-    fn commands(&self, image: &str, fresh: &Path) -> Vec<Vec<String>> {
+    /// The commands that pull the image `name` into `fresh`.
+    fn commands(&self, registry: &Registry, name: &str, fresh: &Path) -> Vec<Vec<String>> {
         let at = |sub: &str| fresh.join(sub).display().to_string();
         let words = |all: &[&str]| all.iter().map(|w| (*w).to_owned()).collect();
+        let image = registry.image(name);
         match self {
             Self::Hull(program) => {
                 let program = program.display().to_string();
-                let pull = [&program, "image", "pull", "-q", "--tls-verify=false"];
-                vec![words(
-                    &[&pull[..], &["--root", &at("store"), image]].concat(),
-                )]
+                let store = at("store");
+                vec![words(&[
+                    &program,
+                    "image",
+                    "pull",
+                    "-q",
+                    "--tls-verify=false",
+                    "--root",
+                    &store,
+                    &image,
+                ])]
             }
             Self::SkopeoUmoci => {
                 let from = format!("docker://{image}");
-                let to = format!("oci:{}:latest", at("oci"));
+                let layout = format!("{}:{name}", at("oci"));
+                let to = format!("oci:{layout}");
                 let copy = [
                     "skopeo",
                     "--insecure-policy",
@@ -96,22 +108,13 @@ impl Tool {
                     "-q",
                     "--src-tls-verify=false",
                 ];
-                let layout = format!("{}:latest", at("oci"));
-                let unpack = ["umoci", "unpack", "--image", &layout, &at("bundle")];
+                let bundle = at(&format!("bundle-{name}"));
+                let unpack = ["umoci", "unpack", "--image", &layout, &bundle];
                 vec![words(&[&copy[..], &[&from, &to]].concat()), words(&unpack)]
             }
             Self::Podman => {
-                let (root, run_root) = (at("root"), at("run"));
-                let podman = ["podman", "--root", &root, "--runroot", &run_root];
-                let pull = [
-                    "--storage-driver",
-                    "overlay",
-                    "pull",
-                    "-q",
-                    "--tls-verify=false",
-                    image,
-                ];
-                vec![words(&[&podman[..], &pull].concat())]
+                let pull = ["pull", "-q", "--tls-verify=false", &image];
+                vec![podman(fresh, &pull)]
             }
             Self::Containerd => {
                 let socket = at("containerd.sock");
@@ -122,7 +125,7 @@ impl Tool {
                     "images",
                     "pull",
                     "--plain-http",
-                    image,
+                    &image,
                 ])]
             }
         }
@@ -131,7 +134,6 @@ impl Tool {
     /// Pulls into `fresh`, with cold caches.
     pub fn pull(&self, registry: &Registry, name: &str, fresh: &Path) -> Result<Pull> {
         std::fs::create_dir_all(fresh)?;
-        let image = format!("{}/{name}:latest", registry.address);
         let daemon = match self {
             Self::Containerd => Some(Daemon::start(fresh)?),
             _ => None,
@@ -140,7 +142,7 @@ impl Tool {
         let began = Instant::now();
         let before = daemon.as_ref().map_or(Ok(0.0), Daemon::cpu)?;
         let mut took = Pull::default();
-        for command in self.commands(&image, fresh) {
+        for command in self.commands(registry, name, fresh) {
             let next = run(&command)?;
             took.cpu += next.cpu;
             took.peak = took.peak.max(next.peak);
@@ -153,9 +155,99 @@ impl Tool {
         took.disk = disk(fresh)?;
         Ok(took)
     }
+
+    /// Megabytes on disk after several images were pulled into the same place.
+    pub fn disk_of(&self, registry: &Registry, names: &[&str], fresh: &Path) -> Result<f64> {
+        std::fs::create_dir_all(fresh)?;
+        let _daemon = match self {
+            Self::Containerd => Some(Daemon::start(fresh)?),
+            _ => None,
+        };
+        for name in names {
+            for command in self.commands(registry, name, fresh) {
+                run(&command)?;
+            }
+        }
+        disk(fresh)
+    }
+
+    /// Seconds from the command to the first line that a container of the image prints, with
+    /// nothing in the store and cold caches; `None` where the tool runs none.
+    pub fn first_line(&self, registry: &Registry, name: &str, fresh: &Path) -> Result<Option<f64>> {
+        let image = registry.image(name);
+        let program = ["echo", "hello"];
+        let words = match self {
+            Self::Hull(hullctl) => {
+                let (hullctl, store) = (hullctl.display().to_string(), fresh.join("store"));
+                let store = store.display().to_string();
+                let run = [&hullctl, "run", "--rm", "--network", "none", "--store", &store];
+                let words = [&run[..], &[&image], &program].concat();
+                words.into_iter().map(str::to_owned).collect()
+            }
+            Self::Podman => {
+                let run = ["run", "--rm", "-q", "--network", "none", "--tls-verify=false"];
+                // More than the present limits cannot be had on every machine.
+                let limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
+                podman(fresh, &[&run[..], &limits, &[&image], &program].concat())
+            }
+            Self::SkopeoUmoci | Self::Containerd => return Ok(None),
+        };
+        std::fs::create_dir_all(fresh)?;
+        drop_caches()?;
+        first_line(&words, registry).map(Some)
+    }
 }
 
-fn drop_caches() -> Result<()> {
+/// podman with directories of its own. Debian's crun refuses to run where a cgroup v2 tree is
+/// mounted beside version 1.
+fn podman(fresh: &Path, rest: &[&str]) -> Vec<String> {
+    let at = |sub: &str| fresh.join(sub).display().to_string();
+    let (root, run_root) = (at("root"), at("run"));
+    let own = [
+        "podman",
+        "--root",
+        &root,
+        "--runroot",
+        &run_root,
+        "--storage-driver",
+        "overlay",
+        "--runtime",
+        "runc",
+        "--cgroup-manager",
+        "cgroupfs",
+    ];
+    let words = [&own[..], rest].concat();
+    words.into_iter().map(str::to_owned).collect()
+}
+
+/// Seconds until a program prints a line.
+fn first_line(words: &[String], registry: &Registry) -> Result<f64> {
+    let (program, rest) = words.split_first().context("no command")?;
+    let mut command = Command::new(program);
+    command
+        .args(rest)
+        .env("CONTAINERS_REGISTRIES_CONF", &registry.trusted)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let began = Instant::now();
+    let mut child = command.spawn().with_context(|| program.clone())?;
+    let mut line = String::new();
+    if let Some(out) = child.stdout.take() {
+        BufReader::new(out).read_line(&mut line)?;
+    }
+    let took = began.elapsed().as_secs_f64();
+    let out = child.wait_with_output()?;
+    ensure!(
+        out.status.success() && line == "hello\n",
+        "{words:?} printed {line:?}: {}",
+        String::from_utf8_lossy(&out.stderr)
+    );
+    Ok(took)
+}
+
+/// Empties the page cache.
+pub fn drop_caches() -> Result<()> {
     rustix::fs::sync();
     Ok(std::fs::write("/proc/sys/vm/drop_caches", "3")?)
 }

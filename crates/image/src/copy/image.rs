@@ -46,8 +46,11 @@ impl Job<'_> {
         } else {
             Vec::new()
         };
+        let there = self.taken_over()?;
         let mut tasks = Vec::new();
         for (n, layer) in manifest.layers.iter().enumerate() {
+            let known = there.layers.get(n).cloned().flatten();
+            let layer = known.as_ref().unwrap_or(layer);
             tasks.push(self.plan(layer, is_image, diff_ids.get(n)));
         }
         let zstd = tasks.iter().any(|t| t.to == Some(Compression::Zstd));
@@ -66,6 +69,9 @@ impl Job<'_> {
         let blobs: Vec<Descriptor> = all.iter().map(|t| t.blob.clone()).collect();
         self.options.progress.expected(&blobs);
         let written = self.blobs(&all)?;
+        if let Some(same) = there.same {
+            return Ok(same);
+        }
         let mut layers = Vec::new();
         for task in &tasks {
             let done = written.get(&task.blob.digest);

@@ -1,12 +1,15 @@
 //! Copies images between any two places.
 //!
 //! What a source says is checked before it counts: manifests and blobs against their digests and
-//! sizes, a layer that is inflated on its way against the configuration's `diff_ids`.
+//! sizes, a layer that is inflated on its way against the configuration's `diff_ids`. A source that
+//! keeps layers in another form than they came in names the blobs that they came as; what the
+//! destination has of these is not sent.
 
 mod blob;
 mod convert;
 mod from_tar;
 mod image;
+mod original;
 
 use std::time::Duration;
 

@@ -5,16 +5,17 @@ use std::os::fd::OwnedFd;
 
 use super::Store;
 use super::reassemble::LayerTar;
-use super::record::LayerRecord;
+use super::record::{ImageRecord, LayerRecord};
 use crate::document::{Descriptor, Manifest, media_type};
-use crate::transport::{RawManifest, Source};
-use crate::{Digest, Error, Result};
+use crate::transport::{Original, RawManifest, Source};
+use crate::{Digest, Error, Reference, Result};
 
 /// An image of the store, to be read.
 ///
 /// The store does not keep the compressed blobs that an image came as, only what they hold; so
 /// this is the image with layers that are not compressed, and with a manifest of its own that
-/// says so. Its configuration, and so its id, is the same.
+/// says so. Its configuration, and so its id, is the same. A destination that has the blobs gets
+/// the image as it came ([`Source::original`]).
 #[derive(Debug)]
 pub struct StoreSource {
     name: String,
@@ -22,6 +23,7 @@ pub struct StoreSource {
     config: Vec<u8>,
     config_digest: Digest,
     layers: Vec<(LayerRecord, OwnedFd)>,
+    original: Original,
 }
 
 impl Store {
@@ -31,6 +33,11 @@ impl Store {
     /// [`Error::Missing`]; not readable.
     pub fn export(&self, id: &Digest) -> Result<StoreSource> {
         let details = self.inspect(id)?;
+        let original = Original {
+            manifest: RawManifest::new(details.manifest_bytes, details.manifest.media_type.clone()),
+            layers: details.manifest.layers.clone(),
+            repositories: self.repositories(&details.record)?,
+        };
         let blobs = details.layers.iter().map(|layer| Descriptor {
             media_type: media_type::OCI_LAYER.to_owned(),
             digest: layer.diff_id.clone(),
@@ -59,13 +66,36 @@ impl Store {
             config: details.config_bytes,
             config_digest: id.clone(),
             layers: layers.collect::<Result<_>>()?,
+            original,
         })
+    }
+
+    /// Repositories that an image's layers may be in: its own, then those of images that share
+    /// some of them.
+    fn repositories(&self, image: &ImageRecord) -> Result<Vec<Reference>> {
+        let mut all: Vec<Reference> = Vec::new();
+        let mut images = self.images()?;
+        images.retain(|other| other.layers.first() == image.layers.first());
+        images.sort_by_key(|other| other.id != image.id);
+        let names = images.iter().flat_map(|i| i.names.iter().chain(&i.digests));
+        for name in names {
+            if let Ok(reference) = Reference::parse(name)
+                && all.iter().all(|known| known.name() != reference.name())
+            {
+                all.push(reference);
+            }
+        }
+        Ok(all)
     }
 }
 
 impl Source for StoreSource {
     fn place(&self) -> String {
         self.name.clone()
+    }
+
+    fn original(&self) -> Option<&Original> {
+        Some(&self.original)
     }
 
     fn manifest(&self, by: Option<&Digest>) -> Result<RawManifest> {

@@ -153,6 +153,23 @@ pub trait Source: Send + Sync {
     fn repository(&self) -> Option<&Reference> {
         None
     }
+
+    /// What the image came as, where the source no longer has that: a destination that has the
+    /// layers already gets the very same image.
+    fn original(&self) -> Option<&Original> {
+        None
+    }
+}
+
+/// What an image came as, for a source that keeps its layers in another form.
+#[derive(Clone, Debug)]
+pub struct Original {
+    /// Its manifest.
+    pub manifest: RawManifest,
+    /// Its layers, in the order of those that the source has in their place.
+    pub layers: Vec<Descriptor>,
+    /// Repositories that have had these layers.
+    pub repositories: Vec<Reference>,
 }
 
 /// Under which name a manifest is put.

@@ -5,5 +5,6 @@
 mod access;
 mod faults;
 mod server;
+mod store;
 mod support;
 mod transfers;
