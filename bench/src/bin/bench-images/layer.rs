@@ -137,7 +137,10 @@ fn mapped(dir: &Path, cold: bool) -> Result<f64> {
     let passes = if cold { 1 } else { PASSES };
     let began = Instant::now();
     let mut command = Command::new("perl");
-    command.args(["-e", MAPPED]).arg(dir).arg(passes.to_string());
+    command
+        .args(["-e", MAPPED])
+        .arg(dir)
+        .arg(passes.to_string());
     let out = command.stderr(Stdio::inherit()).output().context("perl")?;
     let took = began.elapsed().as_secs_f64();
     let total: f64 = String::from_utf8(out.stdout)?.trim().parse()?;

@@ -180,14 +180,34 @@ impl Tool {
             Self::Hull(hullctl) => {
                 let (hullctl, store) = (hullctl.display().to_string(), fresh.join("store"));
                 let store = store.display().to_string();
-                let run = [&hullctl, "run", "--rm", "--network", "none", "--store", &store];
+                let run = [
+                    &hullctl,
+                    "run",
+                    "--rm",
+                    "--network",
+                    "none",
+                    "--store",
+                    &store,
+                ];
                 let words = [&run[..], &[&image], &program].concat();
                 words.into_iter().map(str::to_owned).collect()
             }
             Self::Podman => {
-                let run = ["run", "--rm", "-q", "--network", "none", "--tls-verify=false"];
+                let run = [
+                    "run",
+                    "--rm",
+                    "-q",
+                    "--network",
+                    "none",
+                    "--tls-verify=false",
+                ];
                 // More than the present limits cannot be had on every machine.
-                let limits = ["--ulimit", "nofile=1000:1000", "--ulimit", "nproc=1000:1000"];
+                let limits = [
+                    "--ulimit",
+                    "nofile=1000:1000",
+                    "--ulimit",
+                    "nproc=1000:1000",
+                ];
                 podman(fresh, &[&run[..], &limits, &[&image], &program].concat())
             }
             Self::SkopeoUmoci | Self::Containerd => return Ok(None),

@@ -141,5 +141,8 @@ fn layers_that_are_there_are_not_sent() {
         assert!(layers.contains(&blob.digest));
     }
     let again = tempfile::tempdir().unwrap();
-    assert_eq!(pulled(again.path(), &own, &access).images().unwrap()[0].id, made.id);
+    assert_eq!(
+        pulled(again.path(), &own, &access).images().unwrap()[0].id,
+        made.id
+    );
 }
