@@ -253,6 +253,7 @@ async fn open_engine(config: &Config, metrics: &Arc<web::Metrics>) -> Result<(En
             &state,
             &StoreOptions {
                 wait: LOCK_WAIT,
+                kept: true,
                 ..StoreOptions::default()
             },
         )

@@ -51,7 +51,7 @@ mod split;
 mod stream;
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
@@ -87,6 +87,8 @@ pub struct StoreOptions {
     pub format: Option<Format>,
     /// How long to wait for another writer to end.
     pub wait: Duration,
+    /// For a daemon: it keeps the store as long as it runs, so nobody need wait for it.
+    pub kept: bool,
     /// For a user who is not root: owners are kept beside the files, overlays use attributes of
     /// the user.
     pub rootless: bool,
@@ -124,7 +126,7 @@ impl Store {
     /// Those of [`Store::open`].
     pub fn open_with(root: &Path, options: &StoreOptions) -> Result<Self> {
         let place = place::Place::open(root, true)?;
-        let lock = lock(&place, options.wait)?;
+        let lock = lock(&place, options)?;
         let db = db::Db::create(&root.join("db"))?;
         let ownership = if options.rootless {
             Ownership::Rootless
@@ -202,42 +204,78 @@ impl Store {
     }
 }
 
+/// What the lock file says behind the process of a daemon.
+const KEPT: &str = "keeps it";
+
 /// Takes the store's lock, or says who has it.
-fn lock(place: &place::Place, wait: Duration) -> Result<File> {
+fn lock(place: &place::Place, options: &StoreOptions) -> Result<File> {
     let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let fd = openat(place.root(), "lock", flags, Mode::from_raw_mode(0o600));
     let mut file = File::from(fd.context("openat", || "lock, O_CREAT")?);
-    let until = Instant::now() + wait;
+    let until = Instant::now() + options.wait;
     loop {
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => break,
-            Err(Errno::WOULDBLOCK) if Instant::now() < until => {
+            Err(Errno::WOULDBLOCK) => {
+                let holder = Holder::read(&mut file);
+                // A daemon that starts waits for one that ends.
+                let in_vain = holder.keeps && !options.kept;
+                if in_vain || Instant::now() >= until {
+                    return Err(holder.busy(place.path()));
+                }
                 std::thread::sleep(Duration::from_millis(20));
             }
-            Err(Errno::WOULDBLOCK) => return Err(busy(place.path(), &mut file)),
             Err(e) => return Err(e).context("flock", || "lock").map_err(Into::into),
         }
     }
     let mut note = || -> std::io::Result<()> {
         file.set_len(0)?;
-        file.write_all(format!("{}\n", std::process::id()).as_bytes())
+        file.rewind()?;
+        let kept = if options.kept { KEPT } else { "" };
+        file.write_all(format!("{} {kept}\n", std::process::id()).as_bytes())
     };
     note().map_err(|e| Error::io("store: write lock", e))?;
     Ok(file)
 }
 
-fn busy(path: &Path, file: &mut File) -> Error {
-    let mut text = String::new();
-    let _ = file.read_to_string(&mut text);
-    let pid = text.trim();
-    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let who = match (pid, name.trim()) {
-        ("", _) => "another process".to_owned(),
-        (pid, "") => format!("process {pid}"),
-        (pid, name) => format!("{name} (process {pid})"),
-    };
-    Error::Busy {
-        what: format!("store {}", path.display()),
-        why: format!("{who} writes it: wait for it, or ask it"),
+/// Who has the lock.
+struct Holder {
+    pid: String,
+    /// Until it ends.
+    keeps: bool,
+}
+
+impl Holder {
+    fn read(file: &mut File) -> Self {
+        let mut text = String::new();
+        // A file that cannot be read names nobody.
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+        let (pid, kept) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        Self {
+            pid: pid.to_owned(),
+            // Of one that was killed the note remains.
+            keeps: kept == KEPT && Path::new("/proc").join(pid).exists(),
+        }
+    }
+
+    fn busy(&self, path: &Path) -> Error {
+        let pid = self.pid.as_str();
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let who = match (pid, name.trim()) {
+            ("", _) => "another process".to_owned(),
+            (pid, "") => format!("process {pid}"),
+            (pid, name) => format!("{name} (process {pid})"),
+        };
+        let why = if self.keeps {
+            format!(
+                "{who} keeps it while it runs: ask it (`hullctl pull`, `hullctl rmi`), or take another store with --root DIR (`hullctl run`: --store DIR)"
+            )
+        } else {
+            format!("{who} writes it: wait for it, or ask it")
+        };
+        Error::Busy {
+            what: format!("store {}", path.display()),
+            why,
+        }
     }
 }

@@ -4,7 +4,7 @@ use image::copy::Format;
 use image::document::{Descriptor, Document, media_type};
 use image::registry::Access;
 use image::store::{PullOptions, Store};
-use image::transport::{PutAs, RawManifest, Source as _, TransportRef};
+use image::transport::{PutAs, RawManifest, TransportRef};
 use image::{Platform, Reference};
 
 use crate::support::*;
