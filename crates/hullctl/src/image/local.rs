@@ -349,6 +349,9 @@ pub fn mount(m: &ArgMatches) -> Result<()> {
         }
         return Ok(());
     };
+    if !rustix::process::geteuid().is_root() {
+        bail!("mount {name}: only root; a user: `hullctl run {name}`, or `hullctl image unpack`");
+    }
     let store = store(m)?;
     let image = store.find(&name)?;
     let id = text(m, "id").unwrap_or_else(|| format!("image-{}", image.id.short()));

@@ -54,8 +54,27 @@ pub fn command() -> Command {
         .subcommand(registry::logout_command())
 }
 
+/// Commands that write the store, or read files of layers, which may belong to others than the
+/// user: these are root of the user's own ids. `copy` finds out.
+const OF_ROOT: [&str; 12] = [
+    "pull", "push", "save", "load", "import", "commit", "diff", "check", "tag", "rm", "umount",
+    "gc",
+];
+
+/// Becomes root of the user's own ids, unless we are root.
+fn own_root() -> Result<()> {
+    crate::run::become_root(&mut |text| eprintln!("hullctl: {text}"))
+}
+
 /// Runs a subcommand.
 pub fn run(m: &ArgMatches) -> Result<ExitCode> {
+    if m.subcommand_name().is_some_and(|name| OF_ROOT.contains(&name)) {
+        own_root()?;
+    }
+    if m.subcommand_name() == Some("diff") && runtime::is_rootless() {
+        // What it mounts to compare goes with it.
+        crate::run::private_mounts()?;
+    }
     match m.subcommand() {
         Some(("pull", m)) => pull::run(m),
         Some(("copy", m)) => copy::run(m),

@@ -29,6 +29,7 @@ impl Opened {
 /// Opens a place to read from.
 pub fn source(m: &ArgMatches, from: &TransportRef, access: &Access) -> Result<Opened> {
     if let TransportRef::Store(name) = from {
+        super::own_root()?;
         let store = options::store_to_read(m)?;
         return Ok(Opened(Box::new(store.export(&store.find(name)?.id)?)));
     }
@@ -46,6 +47,7 @@ pub fn into_store(
     if options.which != Which::Platform {
         bail!("copy: the store holds images, not indexes: leave --all out");
     }
+    super::own_root()?;
     let store = options::store(m)?;
     let source = source(m, from, &access(m, &SRC)?)?;
     let progress = |event: image::store::Event<'_>| show.event(&event);

@@ -59,6 +59,7 @@ pub const fn userns_map() -> IdMapping {
 /// its program is comes from elsewhere.
 pub fn base_spec(settings: &Settings, root: &Path, network: &NetworkNamespace) -> Result<Spec> {
     let mut spec = spec::default_spec(false);
+    without_group_of_terminals(&mut spec);
     spec.root = Some(Root {
         path: root.display().to_string(),
         readonly: settings.read_only,
@@ -184,7 +185,6 @@ pub fn host_spec(settings: &Settings, root: &Path, network: &NetworkNamespace) -
         .clone()
         .unwrap_or_else(|| "hull".to_owned());
     spec.mounts.extend(scratch_mounts());
-    without_group_of_terminals(&mut spec);
     if let Some(process) = &mut spec.process {
         process.args.clone_from(&settings.command);
         process.env = vec![

@@ -103,7 +103,8 @@ impl Drop for HostRoot {
     }
 }
 
-fn private_mounts() -> Result<()> {
+/// A mount namespace of this process's own.
+pub fn private_mounts() -> Result<()> {
     sys::namespace::unshare(NamespaceKind::Mount.clone_flag())?;
     mount_change(
         "/",

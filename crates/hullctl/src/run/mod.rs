@@ -30,20 +30,27 @@ pub use args::{RunArgs, parse};
 use bundle::Bundle;
 pub use define::command;
 pub use detached::hull_program;
-pub use host::leftovers;
+pub use host::{leftovers, private_mounts};
 use image::Prepared;
 pub use image::{clear, state_root};
+pub use rootless::become_root;
 
 /// Runs the container; the exit code is its program's.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    if matches!(args.target, Target::Host | Target::Image(_)) {
+        become_root(&mut |text| eprintln!("hullctl: {text}"))?;
+    }
+    if let (Target::Image(_), true) = (&args.target, runtime::is_rootless()) {
+        can_user(args)?;
+        // The root file system is mounted where only this process and the container see it, and
+        // goes with them.
+        private_mounts()?;
+    }
     if let (true, Target::Image(name)) = (args.detach, &args.target) {
         if let Some(NetworkMode::UserSpace(_)) = args.settings.network {
             bail!("run: --detach: nobody would stay for a network in user space; use another");
         }
         return run_detached(args, name);
-    }
-    if matches!(args.target, Target::Host) {
-        rootless::become_root(&mut |text| eprintln!("hullctl: {text}"))?;
     }
     // Before anything else exists: the container must not see the program's own file.
     sys::seal::ensure_sealed().context("run from a sealed copy of this program")?;
@@ -54,6 +61,17 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     }
     let bundle = Bundle::open(args)?;
     exit_code(stay(args, bundle.dir(), bundle.terminal(), &record)?)
+}
+
+/// What a container of an image cannot have without root.
+fn can_user(args: &RunArgs) -> Result<()> {
+    if args.detach {
+        bail!("run: --detach: a user's container of an image ends with this command; leave it out");
+    }
+    if args.settings.network.unwrap_or(NetworkMode::Bridge) == NetworkMode::Bridge {
+        bail!("run: --network bridge: only root; use none, host, pasta or slirp4netns");
+    }
+    Ok(())
 }
 
 /// Creates and starts a container, and stays with it; its exit code.

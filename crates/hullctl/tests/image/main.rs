@@ -4,6 +4,7 @@
 
 mod bars;
 mod helpers;
+mod rootless;
 mod sharing;
 mod support;
 

@@ -154,7 +154,7 @@ impl Policy {
     ) -> Result<()> {
         match result {
             Ok(()) => Ok(()),
-            Err(Errno::PERM | Errno::NOTSUP) if self.ownership.is_rootless() => Ok(()),
+            Err(Errno::PERM | Errno::NOTSUP) if self.ownership.is_unprivileged() => Ok(()),
             Err(errno) => {
                 let args = format!("{path}, {}", name.escape_ascii());
                 Err(Error::System(sys::Error::new("setxattr", args, errno)))

@@ -53,6 +53,9 @@ pub enum Ownership {
         /// Groups.
         gids: Vec<IdMap>,
     },
+    /// As they are, in a user namespace that has them: devices become empty files, and what only
+    /// the machine's root may set is left out.
+    Subordinate,
     /// All belongs to whoever unpacks; another owner is kept in [`ROOTLESS_XATTR`], devices
     /// become empty files.
     Rootless,
@@ -66,7 +69,7 @@ impl Ownership {
     /// Not in the maps.
     pub fn on_disk(&self, uid: u32, gid: u32) -> Result<Option<(u32, u32)>> {
         match self {
-            Self::AsWritten => Ok(Some((uid, gid))),
+            Self::AsWritten | Self::Subordinate => Ok(Some((uid, gid))),
             Self::Rootless => Ok(None),
             Self::Mapped { uids, gids } => {
                 let map = |maps: &[IdMap], id: u32, what: &str| {
@@ -95,7 +98,7 @@ impl Ownership {
         let outside =
             |what: &str, id: u32| Error::store("repack", format!("{what} {id} is not in the map"));
         match self {
-            Self::AsWritten => Ok((uid, gid)),
+            Self::AsWritten | Self::Subordinate => Ok((uid, gid)),
             Self::Rootless => Ok(xattrs
                 .get(ROOTLESS_XATTR)
                 .and_then(|v| decode(v))
@@ -107,10 +110,16 @@ impl Ownership {
         }
     }
 
-    /// Whether devices and foreign owners can only be pretended.
+    /// Whether foreign owners can only be pretended.
     #[must_use]
     pub fn is_rootless(&self) -> bool {
         matches!(self, Self::Rootless)
+    }
+
+    /// Whether devices, and some attributes, cannot be made.
+    #[must_use]
+    pub fn is_unprivileged(&self) -> bool {
+        matches!(self, Self::Rootless | Self::Subordinate)
     }
 }
 

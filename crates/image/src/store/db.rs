@@ -115,15 +115,17 @@ impl Db {
         Ok(Self::Writer(db))
     }
 
-    /// Opens it beside a writer, or without one.
-    pub fn read_only(path: &Path) -> Result<Self> {
+    /// Opens it beside a writer, or without one; `None` where a writer was killed and the next one
+    /// must put it in order first.
+    pub fn read_only(path: &Path) -> Result<Option<Self>> {
         let mut builder = Builder::new();
         builder.set_concurrency_mode(ConcurrencyMode::SingleWriter);
         builder.set_cache_size(CACHE);
-        builder
-            .open_read_only(path)
-            .map(Self::Reader)
-            .map_err(failed)
+        match builder.open_read_only(path) {
+            Ok(db) => Ok(Some(Self::Reader(db))),
+            Err(redb::DatabaseError::RepairAborted) => Ok(None),
+            Err(e) => Err(failed(e)),
+        }
     }
 
     /// A view of one moment.

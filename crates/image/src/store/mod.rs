@@ -89,8 +89,8 @@ pub struct StoreOptions {
     pub wait: Duration,
     /// For a daemon: it keeps the store as long as it runs, so nobody need wait for it.
     pub kept: bool,
-    /// For a user who is not root: owners are kept beside the files, overlays use attributes of
-    /// the user.
+    /// For a user who is not root: overlays use attributes of the user, and where the user has no
+    /// subordinate ids, owners are kept beside the files.
     pub rootless: bool,
 }
 
@@ -128,10 +128,10 @@ impl Store {
         let place = place::Place::open(root, true)?;
         let lock = lock(&place, options)?;
         let db = db::Db::create(&root.join("db"))?;
-        let ownership = if options.rootless {
-            Ownership::Rootless
-        } else {
-            Ownership::AsWritten
+        let ownership = match options.rootless {
+            true if has_ids() => Ownership::Subordinate,
+            true => Ownership::Rootless,
+            false => Ownership::AsWritten,
         };
         let store = Self {
             place,
@@ -159,9 +159,24 @@ impl Store {
                 why: "nothing was pulled yet".to_owned(),
             });
         }
+        let place = place::Place::open(root, false)?;
+        let path = root.join("db");
+        let db = match db::Db::read_only(&path)? {
+            Some(db) => db,
+            None => {
+                let options = StoreOptions {
+                    wait: MENDING,
+                    ..StoreOptions::default()
+                };
+                let _one = lock(&place, &options)?;
+                drop(db::Db::create(&path)?);
+                db::Db::read_only(&path)?
+                    .ok_or_else(|| Error::store("store: database", "a writer was killed"))?
+            }
+        };
         Ok(Self {
-            place: place::Place::open(root, false)?,
-            db: db::Db::read_only(&root.join("db"))?,
+            place,
+            db,
             lock: None,
             flights: flight::Flights::default(),
             committing: Mutex::new(()),
@@ -203,6 +218,16 @@ impl Store {
         Ok(())
     }
 }
+
+/// Whether files can be given to others: not where only our own id is mapped.
+fn has_ids() -> bool {
+    let text = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    let euid = rustix::process::geteuid();
+    euid.is_root() && text.lines().count() > 1
+}
+
+/// How long one who only looks waits for another who puts the database in order.
+const MENDING: Duration = Duration::from_secs(10);
 
 /// What the lock file says behind the process of a daemon.
 const KEPT: &str = "keeps it";

@@ -4,6 +4,7 @@
 
 mod access;
 mod faults;
+mod referrers;
 mod server;
 mod store;
 mod support;

@@ -265,7 +265,7 @@ impl DirWriter {
             }
             _ => (FileType::Fifo, 0),
         };
-        if kind != FileType::Fifo && self.policy.ownership.is_rootless() {
+        if kind != FileType::Fifo && self.policy.ownership.is_unprivileged() {
             self.file(parent, entry, attrs, &mut NoData)?;
             return Ok(());
         }
