@@ -68,7 +68,9 @@ fn own_root() -> Result<()> {
 
 /// Runs a subcommand.
 pub fn run(m: &ArgMatches) -> Result<ExitCode> {
-    if m.subcommand_name().is_some_and(|name| OF_ROOT.contains(&name)) {
+    if m.subcommand_name()
+        .is_some_and(|name| OF_ROOT.contains(&name))
+    {
         own_root()?;
     }
     if m.subcommand_name() == Some("diff") && runtime::is_rootless() {

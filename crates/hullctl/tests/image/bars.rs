@@ -200,7 +200,9 @@ fn resize(master: &File, columns: u16) {
 fn rows(seen: &str, columns: usize) -> Vec<String> {
     let plain = regex::Regex::new("\u{1b}\\[[0-9;?]*[A-Za-z]").unwrap();
     let text = plain.replace_all(seen, "\n");
-    let lines = text.split(['\r', '\n']).map(|l| l.chars().collect::<Vec<_>>());
+    let lines = text
+        .split(['\r', '\n'])
+        .map(|l| l.chars().collect::<Vec<_>>());
     lines
         .flat_map(|line| {
             line.chunks(columns)
@@ -217,7 +219,10 @@ fn a_bar_for_each_layer_within_the_width() {
     let name = format!("docker://{}/app:1", slow.address);
     let args = ["pull", "--tls-verify=false", "--root", &store, &name];
     let mut terminal = Terminal::new(desk.command(&args), 100);
-    let ids = slow.layers.each_ref().map(|l| Digest::of(l).short().to_owned());
+    let ids = slow
+        .layers
+        .each_ref()
+        .map(|l| Digest::of(l).short().to_owned());
     // A row for each layer, which begins with its name.
     let shows = |seen: &str, columns: usize, bytes: &str| {
         let rows = rows(seen, columns);

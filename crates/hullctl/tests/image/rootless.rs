@@ -126,18 +126,42 @@ fn a_users_image_becomes_a_users_container() {
 
     // Owners are what the image says inside, and the user's own subordinates outside.
     let script = "id -u; stat -c '%u %g' /srv/file; echo new >/srv/new; cat /srv/new";
-    let words = ["run", "--rm", "--network", "none", "app", "sh", "-c", script];
+    let words = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "app",
+        "sh",
+        "-c",
+        script,
+    ];
     assert_eq!(user.ok(&words), "0\n33 34\nnew\n");
     let layers = user.path("home/.local/share/hull/layers");
     let layer = std::fs::read_dir(layers).unwrap().next().unwrap();
     let file = layer.unwrap().path().join("tree/srv/file");
     let stat = std::fs::symlink_metadata(file).unwrap();
-    assert_eq!((stat.uid(), stat.gid()), (SUBORDINATE + 32, SUBORDINATE + 33));
-    let exits = ["run", "--rm", "--network", "none", "app", "sh", "-c", "exit 3"];
+    assert_eq!(
+        (stat.uid(), stat.gid()),
+        (SUBORDINATE + 32, SUBORDINATE + 33)
+    );
+    let exits = [
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        "app",
+        "sh",
+        "-c",
+        "exit 3",
+    ];
     assert_eq!(user.run(&exits).status.code(), Some(3));
 
     // Nothing is left of the containers.
-    for place in ["home/.local/share/hull/containers", "home/.local/share/hull/local"] {
+    for place in [
+        "home/.local/share/hull/containers",
+        "home/.local/share/hull/local",
+    ] {
         let left = std::fs::read_dir(user.path(place)).into_iter().flatten();
         assert_eq!(left.count(), 0, "{place}");
     }
