@@ -7,7 +7,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 N       ?= 100
 
-.PHONY: help toolchain build run deps test lint unit suite cri vm clients walkthrough bench bench-net fuzz docs install clean
+.PHONY: help toolchain build run deps test lint unit suite cri soak vm clients walkthrough bench bench-cri bench-net fuzz docs install clean
 
 help: ## Show this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ vm: build ## The suite in virtual machines: cgroup v2, systemd, without root; ru
 cri: build ## hulld, driven over its socket: life cycle, faults, streams
 	HULL_PROGRAMS=$(CURDIR)/$(RELEASE) $(CARGO) test --locked -p cri-suite
 
+soak: build ## The cri suite's loads and killings, N times as long as in the suite
+	HULL_SOAK=$(N) HULL_PROGRAMS=$(CURDIR)/$(RELEASE) $(CARGO) test --locked -p cri-suite --test load --test pressure -- --nocapture --test-threads 1
+
 clients: build ## podman, containerd, buildah and docker on hull
 	RUNTIME=$(CURDIR)/$(RELEASE)/hull $(CARGO) test --locked -p client-suite
 
@@ -56,6 +59,9 @@ walkthrough: build ## The essays' commands, word for word, on hull
 
 bench: build ## Measure hull beside crun, runc and youki (N=100 rounds)
 	$(CARGO) run --release --locked -p bench -- --rounds $(N)
+
+bench-cri: build ## Measure hulld beside Debian's containerd over the CRI socket
+	HULL_PROGRAMS=$(CURDIR)/$(RELEASE) $(CARGO) run --release --locked -p bench --bin bench-cri
 
 bench-net: ## Measure setup and teardown of pods' networks beside Debian's CNI plugins
 	$(CARGO) run --release --locked -p net --example attachments

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cri_api::v1;
 use cri_api::v1::image_service_client::ImageServiceClient;
 use cri_api::v1::runtime_service_client::RuntimeServiceClient;
+use rustix::process::Pid;
 use tonic::transport::Channel;
 
 use crate::{image_maker, until};
@@ -19,6 +20,8 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 pub struct Options {
     /// More lines of hull.toml.
     pub config: String,
+    /// What it logs, if not as much as helps with a failed test.
+    pub log: Option<String>,
 }
 
 /// The daemon and its stage.
@@ -70,9 +73,10 @@ impl Daemon {
     fn lay_out(&self, options: &Options) {
         let dir = self.dir.display();
         let token = &self.token;
+        let log = options.log.as_deref().unwrap_or("info,pods=debug");
         let config = format!(
             "[daemon]\nsocket = \"{dir}/hulld.sock\"\nstate = \"{dir}/state\"\nrun = \"{dir}/run\"\n\
-             runtime-root = \"{dir}/runtime\"\nlog = \"info,pods=debug\"\n\
+             runtime-root = \"{dir}/runtime\"\nlog = \"{log}\"\n\
              [network]\nbridge = \"br0\"\nbackend = \"builtin\"\nowner = \"{token}\"\n\
              subnet4 = \"10.99.0.0/16\"\nnetns-dir = \"{dir}/netns\"\n\
              [containers]\ncgroup-parent = \"/{token}\"\n{}\n",
@@ -142,7 +146,7 @@ impl Daemon {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
+        let pid = Pid::from_raw(self.pid()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
@@ -277,6 +281,18 @@ impl Daemon {
         fs::read_to_string(self.dir.join("logs").join(format!("{name}.log"))).unwrap_or_default()
     }
 
+    /// Stops a container.
+    pub async fn stop(&self, id: &str, timeout: i64) {
+        let request = v1::StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout,
+        };
+        self.runtime()
+            .stop_container(request)
+            .await
+            .unwrap_or_else(|e| self.fail("StopContainer", &e));
+    }
+
     /// Stops and removes a pod.
     pub async fn remove_pod(&self, id: &str) {
         let request = v1::RemovePodSandboxRequest {
@@ -342,6 +358,21 @@ impl Daemon {
         all
     }
 
+    /// The supervisors of its pods.
+    #[must_use]
+    pub fn supervisors(&self) -> Vec<Pid> {
+        let mine = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            line.contains(" supervise ") && line.contains(&self.token)
+        };
+        let pids = fs::read_dir("/proc").unwrap().flatten();
+        let pids = pids
+            .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
+            .filter(mine);
+        pids.filter_map(Pid::from_raw).collect()
+    }
+
     fn groups(&self) -> Vec<PathBuf> {
         let base = Path::new("/sys/fs/cgroup");
         let inner = fs::read_dir(base)
@@ -388,7 +419,7 @@ impl Drop for Daemon {
                 break;
             }
             for pid in pids {
-                if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+                if let Some(pid) = Pid::from_raw(pid) {
                     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 }
             }

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs;
-
 use cri_api::v1;
 use cri_suite::{Daemon, Options, container, pod, sleeper, until};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
 fn run_request(config: &v1::PodSandboxConfig) -> v1::RunPodSandboxRequest {
     v1::RunPodSandboxRequest {
@@ -172,20 +170,6 @@ async fn a_killed_daemon_finds_all_again() {
     assert_eq!(daemon.leftovers(), Vec::<String>::new());
 }
 
-/// The supervisors of this daemon.
-fn supervisors(daemon: &Daemon) -> Vec<Pid> {
-    let mine = |pid: &i32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.contains(" supervise ") && line.contains(&daemon.token)
-    };
-    let pids = fs::read_dir("/proc").unwrap().flatten();
-    let pids = pids
-        .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
-        .filter(mine);
-    pids.filter_map(Pid::from_raw).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_supervisor_loses_nothing() {
     let daemon = Daemon::start(Options::default()).await;
@@ -203,11 +187,11 @@ async fn a_killed_supervisor_loses_nothing() {
             ),
         )
         .await;
-    let old = supervisors(&daemon);
+    let old = daemon.supervisors();
     assert_eq!(old.len(), 1, "{old:?}");
     kill_process(old[0], Signal::KILL).unwrap();
     until("another supervisor", async || {
-        supervisors(&daemon).iter().any(|p| *p != old[0])
+        daemon.supervisors().iter().any(|p| *p != old[0])
     })
     .await;
     assert_eq!(
@@ -257,40 +241,4 @@ async fn a_command_is_killed_at_its_deadline_with_all_it_started() {
     let error = daemon.runtime().exec_sync(missing).await.unwrap_err();
     assert!(error.message().contains("/no/such"), "{error}");
     daemon.remove_pod(&id).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pods_up_and_down_at_once_leave_nothing() {
-    let daemon = Daemon::start(Options::default()).await;
-    let descriptors = || {
-        fs::read_dir(format!("/proc/{}/fd", daemon.pid()))
-            .unwrap()
-            .count()
-    };
-    let round = async |round: usize| {
-        let one = async |n: usize| {
-            let id = daemon.run_pod(pod(&format!("p{round}x{n}"))).await;
-            let c = daemon.run(&id, sleeper("c")).await;
-            assert_eq!(daemon.exec(&c, &["true"]).await.0, 0);
-            daemon.remove_pod(&id).await;
-        };
-        tokio::join!(
-            one(0),
-            one(1),
-            one(2),
-            one(3),
-            one(4),
-            one(5),
-            one(6),
-            one(7)
-        );
-    };
-    round(0).await;
-    let before = descriptors();
-    for n in 1..4 {
-        round(n).await;
-    }
-    assert_eq!(daemon.leftovers(), Vec::<String>::new());
-    until("descriptors go", async || descriptors() <= before + 4).await;
-    assert_eq!(supervisors(&daemon), Vec::<Pid>::new());
 }

@@ -99,6 +99,7 @@ async fn pulled_by_many(daemon: &Daemon) -> String {
 async fn pulled_run_and_removed() {
     let options = Options {
         config: "[images]\npinned = [\"127.0.0.1:5000/pin*\"]".to_owned(),
+        ..Options::default()
     };
     let daemon = Daemon::start(options).await;
     let _registry = Registry::start(&daemon);

@@ -164,6 +164,7 @@ async fn metrics(daemon: &Daemon, pod: &str) {
 async fn statistics_and_metrics() {
     let options = Options {
         config: "[metrics]\nlisten = \"127.0.0.1:9099\"".to_owned(),
+        ..Options::default()
     };
     let daemon = Daemon::start(options).await;
     let id = daemon.run_pod(pod("stats")).await;

@@ -26,6 +26,7 @@ fn ask(socket: &Path, request: &str) -> (String, String) {
 async fn what_a_person_sees() {
     let options = Options {
         config: "[status]\nlisten = \"127.0.0.1:18999\"\n".to_owned(),
+        ..Options::default()
     };
     let daemon = Daemon::start(options).await;
     let socket = daemon.dir.join("run/status.sock");

@@ -85,7 +85,7 @@ impl Poller {
         let mut events = Vec::with_capacity(BATCH);
         let buffer = rustix::buffer::spare_capacity(&mut events);
         if rest {
-            sys::idle::release();
+            sys::idle::rest(&self.epoll)?;
         }
         match epoll::wait(&self.epoll, buffer, limit.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
