@@ -63,6 +63,8 @@ struct Inner {
     path: PathBuf,
     file: File,
     size: u64,
+    /// The last line may not be whole.
+    torn: bool,
     recent: VecDeque<Arc<Event>>,
     last: u64,
 }
@@ -91,6 +93,8 @@ impl Journal {
                 path,
                 file,
                 size,
+                // Whoever wrote it may have been stopped in the middle.
+                torn: size > 0,
                 recent,
                 last,
             }),
@@ -173,7 +177,12 @@ impl Inner {
                 .open(&self.path)?;
             self.size = 0;
         }
+        if self.torn {
+            line.insert(0, b'\n');
+        }
+        self.torn = true;
         self.file.write_all(&line)?;
+        self.torn = false;
         self.size += line.len() as u64;
         Ok(())
     }

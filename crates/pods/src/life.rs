@@ -17,6 +17,8 @@ use crate::take_down::done;
 
 /// How long the news of an end may take after the end itself.
 const NEWS: Duration = Duration::from_secs(10);
+/// How often a start is tried whose supervisor is killed meanwhile.
+const TRIES: u32 = 5;
 
 impl Engine {
     /// Starts a container.
@@ -47,18 +49,24 @@ impl Engine {
             }
         }
         operation.stage("program");
-        let mut client = container.pod.connect(self).await?;
-        let id = container.id.clone();
-        let started = blocking(move || match client.start(&id) {
-            Ok(()) => Ok(None),
-            Err(e) if matches!(e.kind(), Why::Program | Why::Invalid | Why::Failed) => {
-                Ok(Some(translate(&e)))
+        let mut tries = 1;
+        loop {
+            let mut client = container.pod.connect(self).await?;
+            let id = container.id.clone();
+            let started = blocking(move || Ok(client.start(&id)));
+            let Err(error) = started.await? else {
+                break;
+            };
+            match error.kind() {
+                // The container may have come through; the next supervisor finds out.
+                _ if matches!(error, supervise::Error::Gone(_)) && tries < TRIES => tries += 1,
+                Why::Program | Why::Invalid | Why::Failed => {
+                    let error = translate(&error);
+                    self.start_failed(container, &error).await?;
+                    return Err(error);
+                }
+                _ => return Err(translate(&error)),
             }
-            Err(e) => Err(translate(&e)),
-        });
-        if let Some(error) = started.await? {
-            self.start_failed(container, &error).await?;
-            return Err(error);
         }
         operation.stage("commit");
         self.note_started(container).await

@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use cri_api::v1::{ContainerConfig, PodSandboxConfig};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -20,6 +21,9 @@ use crate::error::{Doing, Error, Result};
 use crate::oci::PodNamespaces;
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+
+/// When to try again what could not be written.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -173,10 +177,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-enum Change {
-    Put(String, Vec<u8>),
-    Remove(String),
-}
+/// An id, and its record unless that is to be forgotten.
+type Change = (String, Option<Vec<u8>>);
 
 /// All records.
 #[derive(Debug)]
@@ -207,7 +209,7 @@ impl Records {
         let (changes, receiver) = channel();
         let writer = std::thread::Builder::new()
             .name("records".to_owned())
-            .spawn(move || write_all(&database, &receiver))
+            .spawn(move || write_all(database, &path, &receiver))
             .doing(|| "spawn(records)".to_owned())?;
         let records = Self {
             dir,
@@ -231,7 +233,7 @@ impl Records {
             fs::write(&new, &bytes).doing(what)?;
             fs::rename(&new, &path).doing(what)?;
         }
-        self.change(Change::Put(record.id().to_owned(), bytes));
+        self.change((record.id().to_owned(), Some(bytes)));
         Ok(())
     }
 
@@ -241,7 +243,7 @@ impl Records {
     /// The file cannot be removed.
     pub fn remove(&self, id: &str) -> Result<()> {
         let path = self.dir.join(id);
-        self.change(Change::Remove(id.to_owned()));
+        self.change((id.to_owned(), None));
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::failed(format!("unlink({})", path.display()), e))
@@ -307,27 +309,50 @@ fn of_files(dir: &Path) -> Result<BTreeMap<String, Record>> {
     Ok(all)
 }
 
-/// Takes changes until there is nobody to send any, all that wait in one transaction.
-fn write_all(database: &Database, changes: &Receiver<Change>) {
-    while let Ok(first) = changes.recv() {
-        let batch = std::iter::once(first).chain(changes.try_iter());
-        if let Err(error) = write(database, batch) {
-            tracing::error!(%error, "pods.redb not written: records will not outlive the machine");
+/// Takes changes until there is nobody to send any, all that wait in one transaction. What could
+/// not be written, because the disk is full for instance, waits for another try.
+fn write_all(database: Database, path: &Path, changes: &Receiver<Change>) {
+    let mut database = Some(database);
+    let mut waiting = BTreeMap::new();
+    let mut last = false;
+    while !last {
+        let next = if waiting.is_empty() {
+            changes.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        } else {
+            changes.recv_timeout(RETRY)
+        };
+        last = next == Err(RecvTimeoutError::Disconnected);
+        waiting.extend(next.into_iter().chain(changes.try_iter()));
+        match write(&mut database, path, &waiting) {
+            Ok(()) => waiting.clear(),
+            Err(error) => {
+                tracing::error!(%error, "pods.redb not written: records will not outlive the machine");
+                // After an error of its file it takes no more, until it is opened anew.
+                database = None;
+            }
         }
     }
 }
 
 fn write(
-    database: &Database,
-    batch: impl Iterator<Item = Change>,
+    database: &mut Option<Database>,
+    path: &Path,
+    changes: &BTreeMap<String, Option<Vec<u8>>>,
 ) -> std::result::Result<(), redb::Error> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let database = match database {
+        Some(database) => database,
+        None => database.insert(Database::create(path)?),
+    };
     let transaction = database.begin_write()?;
     {
         let mut table = transaction.open_table(RECORDS)?;
-        for change in batch {
-            match change {
-                Change::Put(id, bytes) => drop(table.insert(id.as_str(), bytes.as_slice())?),
-                Change::Remove(id) => drop(table.remove(id.as_str())?),
+        for (id, record) in changes {
+            match record {
+                Some(bytes) => drop(table.insert(id.as_str(), bytes.as_slice())?),
+                None => drop(table.remove(id.as_str())?),
             }
         }
     }

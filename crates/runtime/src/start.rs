@@ -43,7 +43,12 @@ pub fn start(container: &Container, notify_socket: Option<&str>, warn: Warn<'_>)
     let listening = proxy.map(Proxy::bind).transpose()?;
     let channel = knock(container)?;
     let seccomp = || Ok(container.config()?.linux.and_then(|l| l.seccomp));
-    attend(container, init, &channel, seccomp, warn)?;
+    match attend(container, init, &channel, seccomp, warn) {
+        // The process had gone on already, for a start that was killed right after it had
+        // knocked; with the program's execution nobody can hear us any more.
+        Err(Error::Sys(e)) if e.errno == Errno::CONNRESET => return Err(already_running()),
+        other => other?,
+    }
     let Some(listening) = listening else {
         return Ok(());
     };

@@ -358,18 +358,25 @@ impl Daemon {
         all
     }
 
-    /// The supervisors of its pods.
+    /// The supervisors of its pods; not their forks, which bear the same name until they execute
+    /// a program.
     #[must_use]
     pub fn supervisors(&self) -> Vec<Pid> {
-        let mine = |pid: &i32| {
+        let named = |pid: i32| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             let line = String::from_utf8_lossy(&line).replace('\0', " ");
             line.contains(" supervise ") && line.contains(&self.token)
         };
+        let real = |pid: &i32| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let field = |name| status.lines().find_map(|l| l.strip_prefix(name));
+            let parent = field("PPid:").and_then(|p| p.trim().parse().ok());
+            let namespaces = field("NSpid:").map_or(0, |n| n.split_whitespace().count());
+            namespaces == 1 && parent.is_some_and(|parent| !named(parent))
+        };
         let pids = fs::read_dir("/proc").unwrap().flatten();
-        let pids = pids
-            .filter_map(|e| e.file_name().to_string_lossy().parse().ok())
-            .filter(mine);
+        let pids = pids.filter_map(|e| e.file_name().to_string_lossy().parse().ok());
+        let pids = pids.filter(|pid| named(*pid)).filter(real);
         pids.filter_map(Pid::from_raw).collect()
     }
 
@@ -408,6 +415,11 @@ impl Drop for Daemon {
                 "hulld's log ends:\n{}",
                 lines[lines.len().saturating_sub(40)..].join("\n")
             );
+        }
+        if std::env::var_os("HULL_KEEP_LOG").is_some() {
+            let kept = self.dir.with_extension("log");
+            let _ = fs::copy(self.log(), &kept);
+            eprintln!("all of hulld's log: {}", kept.display());
         }
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();

@@ -2,10 +2,10 @@
 
 use std::os::fd::OwnedFd;
 
-use super::Supervisor;
 use super::container::Container;
 use super::log::Log;
 use super::output::Output;
+use super::{Supervisor, jobs};
 use crate::protocol::{Adopt, Ended, Kind, Part, Phase, Status};
 use crate::{Error, Result};
 
@@ -45,8 +45,21 @@ impl Supervisor {
         self.containers.insert(key, container);
         self.watch(key);
         self.watch_memory(key);
+        if self.was_started(key) {
+            self.set_running(key);
+            self.save(key);
+        }
         self.settle(key);
         Ok(())
+    }
+
+    /// Whether a container runs of which nobody could write that down.
+    fn was_started(&self, key: u64) -> bool {
+        let created = |c: &&Container| c.status.phase == Phase::Created && c.ended.is_none();
+        let container = self.containers.get(&key).filter(created);
+        let running = container.map(|c| jobs::is_running(&self.options.root, &c.status.create));
+        // What cannot be read is as it was written down.
+        running.is_some_and(|running| running.unwrap_or(false))
     }
 
     fn read_status(&self, id: &str) -> Result<Status> {

@@ -266,6 +266,11 @@ impl Supervisor {
     pub(super) fn start_container(&mut self, caller: Caller, id: &str) -> Result<()> {
         let key = self.by_id(id)?;
         let container = self.containers.get_mut(&key).ok_or_else(|| not_found(id))?;
+        if container.status.phase == Phase::Running {
+            // Asked again, because the supervisor that was asked first is gone.
+            self.reply(caller, Reply::Done);
+            return Ok(());
+        }
         if container.busy || container.status.phase != Phase::Created {
             let text = format!(
                 "container {id:?} is not one that can be started: {:?}",
@@ -310,7 +315,7 @@ impl Supervisor {
         self.after_worker(key);
     }
 
-    fn set_running(&mut self, key: u64) {
+    pub(super) fn set_running(&mut self, key: u64) {
         if let Some(container) = self.containers.get_mut(&key) {
             container.status.phase = Phase::Running;
             container.status.started = runtime::clock::now_rfc3339();

@@ -6,7 +6,7 @@ use cgroup::SubCgroups;
 use runtime::create::{Request, Start};
 use runtime::exec::Wanted;
 use runtime::root::StateRoot;
-use runtime::{Container, ContainerId};
+use runtime::{Container, ContainerId, Status};
 use rustix::process::Pid;
 use spec::oci::ConsoleSize;
 
@@ -97,7 +97,19 @@ pub(super) fn start(root: &Path, create: &Create, warn: Warn<'_>) -> Result<()> 
         return external::run(program, &["start", &create.id]);
     }
     let container = open(root, &create.id)?;
-    Ok(runtime::start::start(&container, None, warn)?)
+    match runtime::start::start(&container, None, warn) {
+        // By a worker that was killed with its supervisor.
+        Err(runtime::Error::WrongState(_)) if container.status()? == Status::Running => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Whether a container's program runs, as far as the runtime knows.
+pub(super) fn is_running(root: &Path, create: &Create) -> Result<bool> {
+    if create.runtime.is_some() {
+        return Ok(false);
+    }
+    Ok(open(root, &create.id)?.status()? == Status::Running)
 }
 
 /// Unmakes a container.
