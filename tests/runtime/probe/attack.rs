@@ -7,35 +7,54 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::chroot;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+/// The test makes this file when all has been done that could be attacked.
+const ENOUGH: &str = "/enough";
+
+/// Runs rounds of an attack until the test has had enough, and one more after that: what could
+/// not be had of a program that was running may be had when it has ended. An answer ends it early.
+fn rounds(mut round: impl FnMut() -> bool) {
+    println!("watching");
+    loop {
+        let last = Path::new(ENOUGH).exists();
+        if round() {
+            return;
+        }
+        if last {
+            println!("done");
+            return;
+        }
+    }
+}
 
 /// Programs of the image lie in these; any other that turns up is a runtime's.
 fn of_image(exe: &Path) -> bool {
     exe.starts_with("/bin")
 }
 
-/// Looks, for some seconds, at every process that comes up beside this one, and prints each thing
-/// that it gets hold of of a program that is not the image's: its name, descriptors, memory, root.
-pub fn watch(seconds: u64) {
-    let end = Instant::now() + Duration::from_secs(seconds);
+/// Looks at every process that comes up beside this one, and prints each thing that it gets hold
+/// of of a program that is not the image's: its name, descriptors, memory, root.
+pub fn watch() {
     let own = std::process::id();
     let mut found = BTreeSet::new();
-    println!("watching");
-    while Instant::now() < end {
+    rounds(|| {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if name.parse::<u32>().is_ok_and(|pid| pid != own) {
                 look(&name, &mut found);
             }
         }
-    }
-    for line in found {
-        println!("found {line}");
-    }
-    println!("done");
+        false
+    });
 }
 
 fn look(pid: &str, found: &mut BTreeSet<String>) {
+    let mut tell = |what: String| {
+        if found.insert(what.clone()) {
+            println!("found {what}");
+        }
+    };
     let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) else {
         return;
     };
@@ -43,29 +62,27 @@ fn look(pid: &str, found: &mut BTreeSet<String>) {
         return;
     }
     let exe = exe.display();
-    found.insert(format!("the program {exe}"));
+    tell(format!("the program {exe}"));
     let fds = fs::read_dir(format!("/proc/{pid}/fd"));
     for fd in fds.into_iter().flatten().flatten() {
         let target = fs::read_link(fd.path()).unwrap_or_default();
-        found.insert(format!("a descriptor of {exe}: {}", target.display()));
+        tell(format!("a descriptor of {exe}: {}", target.display()));
     }
     if OpenOptions::new()
         .write(true)
         .open(format!("/proc/{pid}/mem"))
         .is_ok()
     {
-        found.insert(format!("the memory of {exe}"));
+        tell(format!("the memory of {exe}"));
     }
 }
 
-/// Holds the program file of every process that is not the image's, and tries for some seconds to
-/// open it for writing, also after the process has gone (CVE-2019-5736).
-pub fn overwrite(seconds: u64) {
-    let end = Instant::now() + Duration::from_secs(seconds);
+/// Holds the program file of every process that is not the image's, and tries to open it for
+/// writing, also after the process has gone (CVE-2019-5736).
+pub fn overwrite() {
     let mut held: Vec<File> = Vec::new();
     let mut seen = BTreeSet::new();
-    println!("watching");
-    while Instant::now() < end {
+    rounds(|| {
         for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
             let path = entry.path().join("exe");
             let Ok(target) = fs::read_link(&path) else {
@@ -84,11 +101,11 @@ pub fn overwrite(seconds: u64) {
         }
         if held.iter().any(is_writable) {
             println!("OVERWRITABLE");
-            return;
+            return true;
         }
         sleep(Duration::from_micros(200));
-    }
-    println!("done");
+        false
+    });
 }
 
 /// Whether the file can be opened for writing, and no seal forbids to write.

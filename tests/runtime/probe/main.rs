@@ -18,8 +18,8 @@ fn main() -> ExitCode {
         ["hog", megabytes] => strain::hog(number(megabytes)),
         ["fork", count] => strain::fork(number(count)),
         ["notify", text] => strain::notify(text),
-        ["watch", seconds] => attack::watch(number(seconds)),
-        ["overwrite", seconds] => attack::overwrite(number(seconds)),
+        ["watch"] => attack::watch(),
+        ["overwrite"] => attack::overwrite(),
         ["escape", mark] => attack::escape(mark),
         _ => {
             eprintln!("probe: unknown command {words:?}");

@@ -21,11 +21,10 @@ fn digest(path: &Path) -> Vec<u8> {
 }
 
 /// Starts the attacker as the first process.
-fn attacker(t: &Case, seconds: u32) -> Running {
-    let seconds = (seconds * slowness()).to_string();
+fn attacker(t: &Case) -> Running {
     let attack = t.run_aside(|c| {
         privileged(c);
-        args(c, &["/bin/probe", "overwrite", &seconds]);
+        args(c, &["/bin/probe", "overwrite"]);
     });
     wait_until("the attacker waits", || {
         attack.stdout().contains("watching")
@@ -37,11 +36,12 @@ fn attacker(t: &Case, seconds: u32) -> Running {
 fn an_exec_of_the_runtime_by_its_link() {
     case(|t| {
         let before = digest(&t.program().path);
-        let attack = attacker(t, 3);
+        let attack = attacker(t);
         for _ in 0..10 {
             // It runs the runtime once more, inside; what that says does not matter.
             let _ = t.exec(&[], &["/proc/self/exe"]);
         }
+        t.enough();
         let out = attack.wait().ok();
         println!("{out}");
         assert!(!out.stdout.contains("OVERWRITABLE"));
@@ -59,10 +59,11 @@ fn an_exec_of_a_script_whose_interpreter_is_the_runtime() {
         std::fs::write(&script, "#!/proc/self/exe\n").expect("write");
         rustix::fs::chmod(&script, rustix::fs::Mode::from_raw_mode(0o755)).expect("chmod");
         let before = digest(&t.program().path);
-        let attack = attacker(t, 3);
+        let attack = attacker(t);
         for _ in 0..10 {
             let _ = t.exec(&[], &["/bin/innocent"]);
         }
+        t.enough();
         let out = attack.wait().ok();
         println!("{out}");
         assert!(!out.stdout.contains("OVERWRITABLE"));
@@ -77,7 +78,7 @@ fn an_exec_of_a_script_whose_interpreter_is_the_runtime() {
 fn the_link_as_the_containers_own_program() {
     case(|t| {
         let before = digest(&t.program().path);
-        let attack = attacker(t, 3);
+        let attack = attacker(t);
         let pid = t.pid();
         let other = t.container("victim");
         for _ in 0..5 {
@@ -88,6 +89,7 @@ fn the_link_as_the_containers_own_program() {
                 args(c, &["/proc/self/exe"]);
             });
         }
+        t.enough();
         let out = attack.wait().ok();
         println!("{out}");
         assert!(!out.stdout.contains("OVERWRITABLE"));
@@ -101,7 +103,7 @@ fn the_link_as_the_containers_own_program() {
 #[test]
 fn a_created_container_beside_the_attacker() {
     case(|t| {
-        let attack = attacker(t, 4);
+        let attack = attacker(t);
         let pid = t.pid();
         let other = t.container("victim");
         let path = format!("/proc/{pid}/ns/pid");
@@ -116,6 +118,7 @@ fn a_created_container_beside_the_attacker() {
         let _ = other.start().ok();
         std::thread::sleep(Duration::from_millis(300));
         let _ = other.delete_force().ok();
+        t.enough();
         let out = attack.wait().ok();
         println!("{out}");
         assert!(!out.stdout.contains("OVERWRITABLE"));
@@ -131,21 +134,25 @@ fn control_a_program_of_the_host_is_overwritable() {
         let source = t.rootfs().join("bin/busybox");
         let copied = std::process::Command::new("cp")
             .arg(&source)
-            .arg(dir.join("sleep"))
+            .arg(dir.join("sh"))
             .status();
         assert!(copied.expect("run cp").success());
         let attack = t.run_aside(|c| {
             privileged(c);
             bind(c, &dir, "/mnt", &["rw"]);
-            args(
-                c,
-                &["/bin/probe", "overwrite", &(3 * slowness()).to_string()],
-            );
+            args(c, &["/bin/probe", "overwrite"]);
         });
         wait_until("the attacker waits", || {
             attack.stdout().contains("watching")
         });
-        let _ = t.exec(&[], &["/mnt/sleep", "0.3"]).ok();
+        let wait = "until [ -e /held ]; do /bin/sleep 0.05; done";
+        let victim = t.exec_cmd(&[], &["/mnt/sh", "-c", wait]).spawn();
+        wait_until("the attacker holds it", || {
+            attack.stdout().contains("held /mnt/sh")
+        });
+        std::fs::write(t.rootfs().join("held"), "").expect("make a file");
+        let _ = victim.wait().ok();
+        t.enough();
         let out = attack.wait().ok();
         assert!(out.stdout.contains("OVERWRITABLE"), "{out}");
     });

@@ -60,6 +60,15 @@ impl Container {
         root
     }
 
+    /// Tells the attacker inside (`probe watch`, `probe overwrite`) that all has been done that it
+    /// could attack.
+    ///
+    /// # Panics
+    /// Where it cannot be told.
+    pub fn enough(&self) {
+        std::fs::write(self.rootfs().join("enough"), "").expect("make a file");
+    }
+
     /// Where runtimes keep the state of the container with this id, under the private `--root`.
     #[must_use]
     pub fn state_dir(&self, id: &str) -> PathBuf {

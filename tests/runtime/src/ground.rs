@@ -15,7 +15,8 @@ pub const GROUND: &str = "HULL_GROUND";
 pub enum Ground {
     /// Root on this machine, whatever its control groups are.
     Host,
-    /// The same, while hull is told that every kernel call with a fallback is missing.
+    /// The same, while hull is told that kernel calls with a fallback are missing: all (`old`), or
+    /// one (`old-CALL`).
     Old,
     /// Root on a machine with the version 2 tree only, written to by the runtime.
     V2,
@@ -25,20 +26,28 @@ pub enum Ground {
     Rootless,
 }
 
+/// What [`GROUND`] says.
+fn given() -> &'static str {
+    static FOUND: OnceLock<String> = OnceLock::new();
+    FOUND.get_or_init(|| match std::env::var(GROUND) {
+        Ok(name) if !name.is_empty() => name,
+        _ => "host".to_owned(),
+    })
+}
+
 /// The ground that [`GROUND`] names; [`Ground::Host`] where it is not set.
 ///
 /// # Panics
 /// Where it is set to something else.
 pub fn ground() -> Ground {
-    static FOUND: OnceLock<Ground> = OnceLock::new();
-    *FOUND.get_or_init(|| match std::env::var(GROUND).as_deref() {
-        Err(_) | Ok("" | "host") => Ground::Host,
-        Ok("old") => Ground::Old,
-        Ok("v2") => Ground::V2,
-        Ok("systemd") => Ground::Systemd,
-        Ok("rootless") => Ground::Rootless,
-        Ok(other) => panic!("{GROUND}={other}: not host, old, v2, systemd or rootless"),
-    })
+    match given() {
+        "host" => Ground::Host,
+        "v2" => Ground::V2,
+        "systemd" => Ground::Systemd,
+        "rootless" => Ground::Rootless,
+        old if old == "old" || old.starts_with("old-") => Ground::Old,
+        other => panic!("{GROUND}={other}: not host, old, old-CALL, v2, systemd or rootless"),
+    }
 }
 
 impl Ground {
@@ -47,7 +56,7 @@ impl Ground {
     pub fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
-            Self::Old => "old",
+            Self::Old => given(),
             Self::V2 => "v2",
             Self::Systemd => "systemd",
             Self::Rootless => "rootless",
@@ -57,7 +66,15 @@ impl Ground {
     /// What the runtime finds in its environment.
     #[must_use]
     pub fn environment(self) -> Option<(&'static str, &'static str)> {
-        (self == Self::Old).then_some(("HULL_FAKE_ENOSYS", "all"))
+        let calls = given().strip_prefix("old-").unwrap_or("all");
+        (self == Self::Old).then_some(("HULL_FAKE_ENOSYS", calls))
+    }
+
+    /// Whether hull is told that this kernel call is missing.
+    #[must_use]
+    pub fn lacks(self, call: &str) -> bool {
+        self.environment()
+            .is_some_and(|(_, calls)| calls == "all" || calls == call)
     }
 
     /// Global arguments of the runtime.
