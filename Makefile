@@ -41,6 +41,7 @@ suite: build ## Behaviour and security suite: on hull, and on runc and crun for 
 	scripts/suite runc
 	scripts/suite crun
 	HULL_GROUND=old scripts/suite hull
+	scripts/knobs
 
 vm: build ## The suite in virtual machines: cgroup v2, systemd, without root; runc and crun there
 	tests/vm/all

@@ -35,6 +35,11 @@ fn a_real_time_policy_has_its_priority() {
             host::cgroup_v1("cpu") || host::succeeds("chrt", &["--fifo", "1", "true"]),
             "real-time scheduling in control groups (no RT_GROUP_SCHED), and the right to it",
         );
+        // The group of a scope gets that controller when a neighbour's does.
+        t.needs(
+            ground() != Ground::Systemd,
+            "a group that gets no processor controller from its neighbours (RT_GROUP_SCHED)",
+        );
         let r = t.report(|c| {
             c["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 12});
             // On cgroup v1 a group has no real-time budget of its own (sched-rt-group.rst).

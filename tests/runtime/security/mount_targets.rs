@@ -157,10 +157,13 @@ fn control_look_and_make_is_caught_out() {
         let _exchanger = Exchanger::new(volume.join("target"), volume.join("evil"));
         let target = volume.join("target");
         wait_until("it is caught out", || {
-            let looks_good = std::fs::symlink_metadata(&target).is_ok_and(|m| m.is_dir());
-            if looks_good {
-                // Errors: exchanged in the other direction, or there already.
-                let _ = std::fs::create_dir(target.join("new"));
+            // Many times without a pause: the moment is short.
+            for _ in 0..1000 {
+                let looks_good = std::fs::symlink_metadata(&target).is_ok_and(|m| m.is_dir());
+                if looks_good {
+                    // Errors: exchanged in the other direction, or there already.
+                    let _ = std::fs::create_dir(target.join("new"));
+                }
             }
             !is_empty(&victim)
         });

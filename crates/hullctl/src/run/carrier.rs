@@ -67,6 +67,10 @@ fn pasta(pid: i32) -> Result<Carrier> {
         "none",
         "--no-map-gw",
     ]);
+    // Root's pasta becomes nobody, who may not enter root's namespace.
+    if rustix::process::geteuid().is_root() {
+        command.args(["--runas", "0"]);
+    }
     // Opened for it: it gives up the right to look at what hides from others in /proc, as a
     // container that is not started yet does.
     let path = format!("/proc/{pid}/ns/net");
