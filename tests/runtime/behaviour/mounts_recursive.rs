@@ -8,7 +8,10 @@ use rustix::mount::MountPropagationFlags;
 
 /// What is recursive, and id maps, cannot be had without.
 fn needs_mount_setattr(t: &Case) {
-    t.needs(!ground().lacks("mount_setattr"), "mount_setattr(2) (Linux 5.12)");
+    t.needs(
+        !ground().lacks("mount_setattr"),
+        "mount_setattr(2) (Linux 5.12)",
+    );
 }
 
 /// Binds a tree of two mounts recursively, with these options: the upper and the lower mount.
