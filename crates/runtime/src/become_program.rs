@@ -4,6 +4,8 @@
 //! rights (the working directory, the program) after; and a system-call filter comes as late as
 //! its own rights allow, so that it need not allow what is done here.
 
+use std::os::fd::AsFd as _;
+
 use seccomp::Filter;
 use spec::plan::{MemoryPolicyPlan, PersonalityPlan, ProcessPlan};
 use sys::{Context as _, Errno, trace};
@@ -174,7 +176,8 @@ fn cwd_error(process: &ProcessPlan, errno: Errno) -> Error {
 }
 
 /// Installs a filter; announces the number of its listener before, because after it the filter
-/// would have to allow that. It must allow read(2).
+/// would have to allow that. It must allow read(2); where the listener cannot be taken, also
+/// sendmsg(2) and recvmsg(2).
 fn install(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
     let Some(filter) = filter else { return Ok(()) };
     if filter.notify {
@@ -189,7 +192,10 @@ fn install(filter: Option<&Filter>, channel: &Channel) -> Result<()> {
     if let Some(listener) = listener {
         // execve(2) closes it: only once the agent has its own. Should the filter ask the agent
         // about this very read(2), the agent can answer by then.
-        channel.await_go()?;
+        if channel.await_go_or_give()? {
+            channel.send_with(&Message::Given, &[listener.as_fd()])?;
+            channel.expect_go()?;
+        }
         drop(listener);
     }
     Ok(())

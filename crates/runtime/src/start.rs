@@ -1,10 +1,12 @@
 //! Starting the user's program of a created container.
 
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{PidfdGetfdFlags, pidfd_getfd};
+use rustix::time::Timespec;
 use spec::oci::Seccomp;
 use sys::{Context as _, Errno};
 
@@ -112,8 +114,10 @@ pub fn attend(
             Some((Message::Executing, _)) => executing = true,
             Some((Message::Listener { fd }, _)) => {
                 let profile = seccomp.take().map_or(Ok(None), |get| get());
-                let forwarded =
-                    profile.and_then(|p| forward(container, Status::Created, init, fd, p));
+                let forwarded = profile.and_then(|p| {
+                    let listener = listener(channel, init, fd)?;
+                    forward(container, Status::Created, init, listener, p)
+                });
                 match forwarded {
                     Ok(()) => channel.send(&Message::Go)?,
                     Err(e) => break Err(e),
@@ -145,21 +149,52 @@ pub fn attend(
     result
 }
 
-/// Takes the listener of the filter that `process` is about to install, and hands it to its agent
-/// with the state of its container.
+/// Hands a listener to its agent, with the state of its container.
 pub(crate) fn forward(
     container: &Container,
     status: Status,
     process: ProcessId,
-    fd: i32,
+    listener: OwnedFd,
     profile: Option<Seccomp>,
 ) -> Result<()> {
     let profile = profile.ok_or_else(|| {
         Error::Invalid("the container announces a seccomp listener without a profile".to_owned())
     })?;
-    let listener = fetch(process, fd).doing(|| "take the seccomp listener")?;
     let state = container.oci_state(status);
     seccomp_notify::forward(&profile, process.pid, &state, listener)
+}
+
+/// The listener of the filter that `process`, at the other end of the channel, is about to
+/// install: taken, or sent by it where we may not take it (pidfd_getfd(2) needs the right to
+/// trace, which a user lacks over a process in a namespace) or the kernel cannot.
+pub(crate) fn listener(channel: &Channel, process: ProcessId, fd: i32) -> Result<OwnedFd> {
+    match fetch(process, fd) {
+        Err(Error::Sys(e)) if matches!(e.errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS) => {
+            receive(channel)
+        }
+        other => other.doing(|| "take the seccomp listener"),
+    }
+}
+
+fn receive(channel: &Channel) -> Result<OwnedFd> {
+    channel.send(&Message::Give)?;
+    let limit = Timespec {
+        tv_sec: LISTENER_LIMIT.as_secs().cast_signed(),
+        tv_nsec: 0,
+    };
+    if !channel.has_news(&limit)? {
+        let args = "the seccomp listener: the filter has to allow sendmsg(2)";
+        return Err(sys::Error::new("recvmsg", args, Errno::TIMEDOUT).into());
+    }
+    let (message, fds) = channel.recv()?.ok_or(Error::NotRunning)?;
+    match (message, fds.into_iter().next()) {
+        (Message::Given, Some(listener)) => Ok(listener),
+        (Message::Failed { kind, text }, _) => Err(Error::Reported {
+            kind,
+            message: text,
+        }),
+        _ => Err(sys::Error::new("recvmsg", "the seccomp listener", Errno::BADMSG).into()),
+    }
 }
 
 /// The filter may forbid its process to say anything, so nobody says when it is installed: the
@@ -169,13 +204,17 @@ fn fetch(process: ProcessId, fd: i32) -> Result<OwnedFd> {
     let name = format!("/proc/{}/fd/{fd}", process.pid);
     let deadline = Instant::now() + LISTENER_LIMIT;
     loop {
-        let is_listener = std::fs::read_link(&name)
-            .is_ok_and(|target| target.as_os_str() == "anon_inode:seccomp notify");
-        if is_listener {
-            let args = || format!("{}, {fd}", process.pid);
-            return Ok(
-                pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty()).context("pidfd_getfd", args)?
-            );
+        match std::fs::read_link(&name) {
+            Ok(target) if target.as_os_str() == "anon_inode:seccomp notify" => {
+                let args = || format!("{}, {fd}", process.pid);
+                let taken = pidfd_getfd(&pidfd, fd, PidfdGetfdFlags::empty());
+                return Ok(taken.context("pidfd_getfd", args)?);
+            }
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => {
+                return Err(sys::Error::new("readlink", name, Errno::ACCESS).into());
+            }
+            // Not there yet.
+            _ => {}
         }
         if !process.is_alive()? {
             return Err(Error::NotRunning);

@@ -56,6 +56,10 @@ pub enum Message {
         /// A descriptor of the sender that does not exist yet.
         fd: i32,
     },
+    /// The receiver's listener cannot be taken: it is to send it.
+    Give,
+    /// The listener comes along.
+    Given,
     /// The next call is execve(2).
     Executing,
 }
@@ -189,15 +193,27 @@ impl Channel {
 }
 
 impl Channel {
-    /// Waits for [`Message::Go`] by read(2), the one call that every system-call filter has to
-    /// allow.
+    /// Waits for [`Message::Go`] or [`Message::Give`] by read(2), the one call that every
+    /// system-call filter has to allow; tells whether it was the latter.
     ///
     /// # Errors
     /// read(2)'s.
-    pub fn await_go(&self) -> Result<()> {
+    pub fn await_go_or_give(&self) -> Result<bool> {
         let mut packet = [0; 16];
-        retry_on_intr(|| rustix::io::read(&self.0, &mut packet)).context("read", || "start")?;
-        Ok(())
+        let length =
+            retry_on_intr(|| rustix::io::read(&self.0, &mut packet)).context("read", || "start")?;
+        let message = Message::decode(packet.get(..length).unwrap_or_default());
+        Ok(matches!(message, Some(Message::Give)))
+    }
+
+    /// Waits for a message to come, or for the other end's; false where neither comes in time.
+    ///
+    /// # Errors
+    /// poll(2)'s.
+    pub fn has_news(&self, limit: &Timespec) -> Result<bool> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::IN)];
+        let ready = retry_on_intr(|| poll(&mut fds, Some(limit)));
+        Ok(ready.context("poll", || "start of a process")? > 0)
     }
 }
 
@@ -241,6 +257,8 @@ impl Message {
             Self::Ready { console } => vec![b'R', u8::from(*console)],
             Self::Go => vec![b'G'],
             Self::Listener { fd } => with_number(b'L', *fd),
+            Self::Give => vec![b'A'],
+            Self::Given => vec![b'B'],
             Self::Executing => vec![b'X'],
         }
     }
@@ -266,6 +284,8 @@ impl Message {
             },
             b'G' => Self::Go,
             b'L' => Self::Listener { fd: number()? },
+            b'A' => Self::Give,
+            b'B' => Self::Given,
             b'X' => Self::Executing,
             _ => return None,
         })

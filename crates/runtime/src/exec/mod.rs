@@ -221,7 +221,8 @@ impl Prepared {
                 Some((Message::Listener { fd }, _)) => {
                     let process = id_of(child)?;
                     let profile = self.plan.seccomp.clone();
-                    start::forward(container, Status::Running, process, fd, profile)?;
+                    let listener = start::listener(&child.channel, process, fd)?;
+                    start::forward(container, Status::Running, process, listener, profile)?;
                     child.channel.send(&Message::Go)?;
                 }
                 Some((Message::Executing, _)) => executing = true,
