@@ -7,10 +7,10 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 N       ?= 100
 
-.PHONY: help toolchain build run deps test lint unit suite cri soak vm clients walkthrough bench bench-cri bench-net fuzz docs install clean
+.PHONY: help toolchain build run deps test lint unit suite cri soak vm clients walkthrough bench bench-cri bench-net bench-images fuzz docs install clean
 
 help: ## Show this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 toolchain:
 	@command -v $(CARGO) >/dev/null || { echo "make: cargo not found; install Rust $$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml) with rustup (https://rustup.rs), then run make again" >&2; exit 1; }
@@ -66,6 +66,10 @@ bench-cri: build ## Measure hulld beside Debian's containerd over the CRI socket
 
 bench-net: ## Measure setup and teardown of pods' networks beside Debian's CNI plugins
 	$(CARGO) run --release --locked -p net --example attachments
+
+bench-images: ## Measure pulls, first starts, disk and reading beside skopeo+umoci, podman, containerd
+	$(CARGO) build --release --locked -p hullctl -p bench
+	$(RELEASE)/bench-images
 
 fuzz: ## Fuzz what reads foreign input, a minute each (needs cargo-fuzz)
 	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run -s none $$t -- -max_total_time=60 -dict=oci.dict) || exit 1; done

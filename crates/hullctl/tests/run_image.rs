@@ -279,6 +279,29 @@ fn limits_volumes_and_a_root_that_cannot_be_written() {
 }
 
 #[test]
+fn memory_processors_and_the_machines_network() {
+    let ground = Ground::new("m");
+    let script = "cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max; \
+        cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu.max; \
+        grep -c : /proc/net/dev";
+    let limits = ["--rm", "--memory", "32m", "--cpus", "0.5", "-u", "root"];
+    let lines = |network: &str| {
+        let options = [limits.as_slice(), &["--network", network]].concat();
+        let out = ground.run_image(&options, &["sh", "-c", script]);
+        text(&out).lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // Of its own: the loopback alone, as here; the limits stand in one of the two trees.
+    let own = lines("none");
+    assert_eq!(own[0], (32 << 20).to_string(), "{own:?}");
+    assert!(own[1].starts_with("50000"), "{own:?}");
+    assert_eq!(own[2], "1", "{own:?}");
+    ip(&["-n", &ground.netns, "link", "add", "one", "type", "veth", "peer", "two"]);
+    assert_eq!(lines("host")[2], "3");
+    assert_eq!(lines("none")[2], "1");
+    assert_eq!(ground.left(), [""; 0]);
+}
+
+#[test]
 fn in_the_background_with_a_port_a_log_and_a_command() {
     let ground = Ground::new("c");
     let script = "echo out; echo err >&2; echo page > /tmp/index.html; exec httpd -f -p 80 -h /tmp";

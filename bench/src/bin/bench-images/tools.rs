@@ -218,17 +218,19 @@ impl Tool {
     }
 }
 
+/// podman refuses a longer path than 50 characters. Nothing is in it between the commands.
+const PODMAN_RUN: &str = "/run/bench-images";
+
 /// podman with directories of its own. Debian's crun refuses to run where a cgroup v2 tree is
 /// mounted beside version 1.
 fn podman(fresh: &Path, rest: &[&str]) -> Vec<String> {
-    let at = |sub: &str| fresh.join(sub).display().to_string();
-    let (root, run_root) = (at("root"), at("run"));
+    let root = fresh.join("root").display().to_string();
     let own = [
         "podman",
         "--root",
         &root,
         "--runroot",
-        &run_root,
+        PODMAN_RUN,
         "--storage-driver",
         "overlay",
         "--runtime",
@@ -242,6 +244,7 @@ fn podman(fresh: &Path, rest: &[&str]) -> Vec<String> {
 
 /// Seconds until a program prints a line.
 fn first_line(words: &[String], registry: &Registry) -> Result<f64> {
+    forget_podman();
     let (program, rest) = words.split_first().context("no command")?;
     let mut command = Command::new(program);
     command
@@ -258,6 +261,7 @@ fn first_line(words: &[String], registry: &Registry) -> Result<f64> {
     }
     let took = began.elapsed().as_secs_f64();
     let out = child.wait_with_output()?;
+    forget_podman();
     ensure!(
         out.status.success() && line == "hello\n",
         "{words:?} printed {line:?}: {}",
@@ -272,8 +276,15 @@ pub fn drop_caches() -> Result<()> {
     Ok(std::fs::write("/proc/sys/vm/drop_caches", "3")?)
 }
 
+/// What podman notes while it runs belongs to one place of images.
+fn forget_podman() {
+    // It is not there before the first command.
+    let _ = std::fs::remove_dir_all(PODMAN_RUN);
+}
+
 /// Runs a program through `time`, which sees all of its children that it waited for.
 fn run(words: &[String]) -> Result<Pull> {
+    forget_podman();
     let figures = tempfile::NamedTempFile::new()?;
     let mut command = Command::new("/usr/bin/time");
     command
@@ -284,6 +295,7 @@ fn run(words: &[String]) -> Result<Pull> {
         .stdout(Stdio::null())
         .output()
         .context("/usr/bin/time: apt-get install time")?;
+    forget_podman();
     ensure!(
         out.status.success(),
         "{words:?}: {}",

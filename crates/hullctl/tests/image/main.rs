@@ -6,6 +6,7 @@ mod bars;
 mod helpers;
 mod rootless;
 mod sharing;
+mod store;
 mod support;
 
 use std::io::{BufRead as _, BufReader, Write as _};

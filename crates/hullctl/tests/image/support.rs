@@ -123,7 +123,7 @@ impl Drop for Registry {
 }
 
 /// A root file system in a tar file.
-fn rootfs(desk: &Desk) -> String {
+pub fn rootfs(desk: &Desk) -> String {
     let dir = desk.0.path().join("rootfs");
     std::fs::create_dir_all(dir.join("etc")).unwrap();
     std::fs::write(dir.join("etc/os-release"), "NAME=test\n").unwrap();

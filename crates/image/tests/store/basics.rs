@@ -248,6 +248,41 @@ fn damage_is_found_and_healed() {
 
 /// Two writers, and one who looks.
 #[test]
+fn held_by_a_lease_or_a_pin() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut layout = Layout::new();
+    layout.image("v", &two_layers(), Pack::Gzip);
+    let pull = || {
+        let name = name("x/held:v");
+        store.pull(&layout.source("v"), &name, &PullOptions::default())
+    };
+    let id = pull().unwrap().id;
+    let collected = || store.gc(true).unwrap().images.len();
+    let info = store.fs_info().unwrap();
+    assert!(info.used_bytes > 0 && info.used_bytes < info.total_bytes);
+    assert!(info.used_inodes > 0 && info.free_inodes <= info.total_inodes);
+
+    store.lease("job", None).unwrap();
+    store.hold("job", &id).unwrap();
+    assert_eq!(collected(), 0);
+    assert!(store.remove(&id).unwrap_err().to_string().contains("job"));
+    // A lease that is over holds nothing.
+    store.lease("job", Some(0)).unwrap();
+    assert_eq!(collected(), 1);
+    assert!(store.leases().unwrap().is_empty());
+
+    let id = pull().unwrap().id;
+    store.pin(&id, true).unwrap();
+    assert_eq!(collected(), 0);
+    let error = store.remove(&id).unwrap_err().to_string();
+    assert!(error.contains("pinned"), "{error}");
+    store.pin(&id, false).unwrap();
+    assert_eq!(collected(), 1);
+    assert_eq!(store.fs_info().unwrap().used_bytes, 0);
+}
+
+#[test]
 fn one_writes_and_others_look() {
     let mut layout = Layout::new();
     layout.image("v1", &two_layers(), Pack::Gzip);
