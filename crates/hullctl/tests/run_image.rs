@@ -295,7 +295,17 @@ fn memory_processors_and_the_machines_network() {
     assert_eq!(own[0], (32 << 20).to_string(), "{own:?}");
     assert!(own[1].starts_with("50000"), "{own:?}");
     assert_eq!(own[2], "1", "{own:?}");
-    ip(&["-n", &ground.netns, "link", "add", "one", "type", "veth", "peer", "two"]);
+    ip(&[
+        "-n",
+        &ground.netns,
+        "link",
+        "add",
+        "one",
+        "type",
+        "veth",
+        "peer",
+        "two",
+    ]);
     assert_eq!(lines("host")[2], "3");
     assert_eq!(lines("none")[2], "1");
     assert_eq!(ground.left(), [""; 0]);

@@ -69,7 +69,10 @@ fn named_listed_and_collected() {
     let line = shop.ok(&["ls", "--format", "{{.id}}", "team/app"]);
     assert!(line.contains(id.trim_start_matches("sha256:")), "{line}");
     let history = shop.json(&["history", "--format", "json", "app:1"]);
-    assert!(history.as_array().is_some_and(|h| !h.is_empty()), "{history}");
+    assert!(
+        history.as_array().is_some_and(|h| !h.is_empty()),
+        "{history}"
+    );
 
     // What is shared is counted once.
     let df = shop.json(&["df", "--format", "json"]);
@@ -120,7 +123,10 @@ fn mounted_changed_and_committed() {
     let path = PathBuf::from(shop.ok(&["mount", "app:1"]).trim());
     let release = std::fs::read_to_string(path.join("etc/os-release")).unwrap();
     assert_eq!(release, "NAME=test\n");
-    assert!(std::fs::write(path.join("new"), "").is_err(), "not read-only");
+    assert!(
+        std::fs::write(path.join("new"), "").is_err(),
+        "not read-only"
+    );
     assert!(shop.ok(&["mount"]).contains(path.to_str().unwrap()));
     shop.ok(&["umount", "app:1"]);
     assert!(!path.join("etc").exists());
@@ -147,7 +153,10 @@ fn mounted_changed_and_committed() {
     // The lower layer is one of both.
     let df = shop.json(&["df", "--format", "json"]);
     let shared = df["images"].as_array().unwrap();
-    assert!(shared.iter().all(|i| i["shared"].as_u64() > Some(0)), "{df}");
+    assert!(
+        shared.iter().all(|i| i["shared"].as_u64() > Some(0)),
+        "{df}"
+    );
 }
 
 #[test]
