@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 
+use crate::audit::{Audit, Object};
 use crate::runtime::now;
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -28,6 +29,7 @@ pub struct ImageApi {
     store: Arc<Store>,
     access: Arc<RwLock<Arc<Access>>>,
     operations: Arc<Operations>,
+    audit: Arc<Audit>,
     /// Names of images that are not collected; `*` at the end stands for anything.
     pinned: Arc<RwLock<Vec<String>>>,
 }
@@ -66,11 +68,17 @@ async fn blocking<T: Send + 'static>(
 impl ImageApi {
     /// The service over a store.
     #[must_use]
-    pub fn new(store: Arc<Store>, access: Access, operations: Arc<Operations>) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        access: Access,
+        operations: Arc<Operations>,
+        audit: Arc<Audit>,
+    ) -> Self {
         Self {
             store,
             access: Arc::new(RwLock::new(Arc::new(access))),
             operations,
+            audit,
             pinned: Arc::default(),
         }
     }
@@ -175,6 +183,15 @@ fn credentials(auth: AuthConfig) -> Option<Result<Credentials, Status>> {
     (!user.is_empty()).then_some(Ok(Credentials::Basic { user, password }))
 }
 
+/// What the audit log calls an image: as it was asked for; its id once that is known.
+fn object(name: &str) -> Object {
+    Object {
+        kind: "image",
+        id: String::new(),
+        name: name.to_owned(),
+    }
+}
+
 fn describe(record: &ImageRecord) -> v1::Image {
     let user = record.user.split(':').next().unwrap_or_default();
     let number = user.parse::<i64>().ok();
@@ -264,8 +281,12 @@ impl ImageService for ImageApi {
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Answer<v1::PullImageResponse> {
-        let r = request.into_inner();
-        let image_ref = self.pull(r.image.unwrap_or_default(), r.auth).await?;
+        let (_, from, r) = request.into_parts();
+        let image = r.image.unwrap_or_default();
+        let mut asked = self.audit.asked(&from, "PullImage", object(&image.image));
+        let pulled = self.pull(image, r.auth).await;
+        pulled.iter().for_each(|id| asked.made(id));
+        let image_ref = asked.done(pulled)?;
         Ok(Response::new(v1::PullImageResponse { image_ref }))
     }
 
@@ -273,9 +294,11 @@ impl ImageService for ImageApi {
         &self,
         request: Request<v1::RemoveImageRequest>,
     ) -> Answer<v1::RemoveImageResponse> {
-        let name = request.into_inner().image.unwrap_or_default().image;
+        let (_, from, r) = request.into_parts();
+        let name = r.image.unwrap_or_default().image;
+        let asked = self.audit.asked(&from, "RemoveImage", object(&name));
         if name.is_empty() {
-            return Err(Status::invalid_argument("RemoveImage: no image given"));
+            return asked.done(Err(Status::invalid_argument("RemoveImage: no image given")));
         }
         let store = Arc::clone(&self.store);
         let removed = blocking(move || match store.find(&name) {
@@ -283,7 +306,7 @@ impl ImageService for ImageApi {
             Err(e) if e.is_missing() => Ok(()),
             Err(e) => Err(e),
         });
-        removed.await?;
+        asked.done(removed.await)?;
         Ok(Response::new(v1::RemoveImageResponse {}))
     }
 

@@ -30,6 +30,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// The status page.
     pub status: Status,
+    /// Who asked for what.
+    pub audit: Audit,
     /// The pods' network, in the words of its own crate.
     pub network: toml::Table,
 }
@@ -232,6 +234,34 @@ pub struct Status {
     pub listen: Option<SocketAddr>,
 }
 
+/// The audit log: who asked for what. Changes need a restart.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Audit {
+    /// Whether there is one.
+    pub enabled: bool,
+    /// Its file; empty: `audit.log` in `daemon.state`.
+    pub file: PathBuf,
+    /// Rename it when it would grow beyond so many bytes; 0: never.
+    pub max_bytes: u64,
+    /// Keep so many of those.
+    pub max_files: u32,
+    /// The socket of systemd's journal, which is told too where it is there; empty: never.
+    pub journal: PathBuf,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            file: PathBuf::new(),
+            max_bytes: 16 << 20,
+            max_files: 5,
+            journal: "/run/systemd/journal/socket".into(),
+        }
+    }
+}
+
 impl Config {
     /// The configuration in a file and its drop-ins (`FILE.d/*.toml`, by name). A file that is
     /// not named and not there is no error.
@@ -292,6 +322,21 @@ impl Config {
             return self.daemon.run.join("status.sock");
         }
         self.status.socket.clone()
+    }
+
+    /// The audit log's part; none where it is switched off.
+    pub fn audit(&self) -> Option<cri::audit::Options> {
+        let a = &self.audit;
+        a.enabled.then(|| cri::audit::Options {
+            file: if a.file.as_os_str().is_empty() {
+                self.daemon.state.join("audit.log")
+            } else {
+                a.file.clone()
+            },
+            max_bytes: a.max_bytes,
+            max_files: a.max_files,
+            journal: Some(a.journal.clone()).filter(|p| !p.as_os_str().is_empty()),
+        })
     }
 
     /// The network's part.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use cri::audit::{Audit, Peer};
 use cri::{ImageApi, Pods, RuntimeApi};
 use cri_api::MESSAGE_LIMIT;
 use cri_api::v1::image_service_server::ImageServiceServer;
@@ -18,6 +19,7 @@ use streaming::server::{Server as StreamServer, Tls, TlsFiles};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 use tracing_subscriber::EnvFilter;
@@ -74,6 +76,7 @@ fn start_log(config: &Config, level: Option<&str>) -> Result<LogHandle> {
 struct Daemon {
     engine: Engine,
     images: ImageApi,
+    audit: Arc<Audit>,
     tls: Option<Tls>,
     config: Mutex<Arc<Config>>,
     file: Option<PathBuf>,
@@ -85,10 +88,12 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
     let listener = listen(&config)?;
     let metrics = Arc::new(web::Metrics::default());
     let (engine, _watch) = open_engine(&config, &metrics).await?;
+    let audit = Arc::new(open_audit(&config)?);
     let images = ImageApi::new(
         Arc::clone(engine.images()),
         Access::system()?,
         Arc::clone(engine.operations()),
+        Arc::clone(&audit),
     );
     images.pin(config.images.pinned.clone()).await;
     let streams = TcpListener::bind(config.streaming.listen).await;
@@ -113,6 +118,7 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
     let daemon = Arc::new(Daemon {
         engine,
         images,
+        audit,
         tls,
         config: Mutex::new(Arc::new(config)),
         file,
@@ -131,6 +137,14 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
     ended?;
     finish(&daemon, grace).await;
     Ok(())
+}
+
+fn open_audit(config: &Config) -> Result<Audit> {
+    let Some(options) = config.audit() else {
+        return Ok(Audit::default());
+    };
+    let opened = Audit::open(&options);
+    opened.with_context(|| format!("open({}) of audit.file", options.file.display()))
 }
 
 /// What is listened on.
@@ -316,6 +330,7 @@ async fn grpc(
     let describe = Arc::new(move || described.describe());
     let runtime = RuntimeApi::new(
         daemon.engine.clone(),
+        Arc::clone(&daemon.audit),
         env!("CARGO_PKG_VERSION"),
         describe,
         streams,
@@ -326,10 +341,11 @@ async fn grpc(
     let images = ImageServiceServer::new(daemon.images.clone())
         .max_decoding_message_size(MESSAGE_LIMIT)
         .max_encoding_message_size(MESSAGE_LIMIT);
+    let connections = UnixListenerStream::new(listener).map(|c| c.map(Peer::new));
     Server::builder()
         .add_service(runtime)
         .add_service(images)
-        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), end)
+        .serve_with_incoming_shutdown(connections, end)
         .await
         .context("serve the CRI")
 }

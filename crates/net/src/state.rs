@@ -17,6 +17,7 @@ use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -322,6 +323,29 @@ impl State {
             .filter_map(|name| Holder::read(&dir.join(name)));
         let ours = holders.filter(|holder| holder.owner == self.owner);
         Ok(ours.map(|holder| holder.id).collect())
+    }
+
+    /// Each address that is held, for whom, and whether by another owner.
+    pub(crate) fn addresses(&self) -> Result<Vec<(IpAddr, String, bool)>> {
+        let dir = self.dir.join("addresses");
+        let held = names(&dir)?.into_iter().filter_map(|name| {
+            let holder = Holder::read(&dir.join(&name))?;
+            Some((name.parse().ok()?, holder.id, holder.owner != self.owner))
+        });
+        Ok(held.collect())
+    }
+
+    /// When anything of this id was written last.
+    pub(crate) fn last_change(&self, id: &str) -> Option<SystemTime> {
+        let [passing, lasting] = self.record_paths(id);
+        let mut paths = vec![passing, lasting, self.dir.join("netns").join(id)];
+        let held = self.addresses().unwrap_or_default().into_iter();
+        let held = held.filter(|(_, of, _)| of == id);
+        paths.extend(held.map(|(ip, ..)| self.dir.join("addresses").join(ip.to_string())));
+        let times = paths
+            .iter()
+            .filter_map(|path| fs::symlink_metadata(path).ok());
+        times.filter_map(|metadata| metadata.modified().ok()).max()
     }
 
     /// How many addresses are held.

@@ -84,7 +84,10 @@ impl Engine {
         let container = Arc::new(Container::new(record, pod, Phase::Making));
         self.add_container(Some(key), Arc::clone(&container));
         match self.build(&operation, &container, sandbox).await {
-            Ok(()) => Ok(container.id.clone()),
+            Ok(()) => {
+                self.keep_stages(&operation, &container);
+                Ok(container.id.clone())
+            }
             Err(e) => {
                 let engine = self.clone();
                 let undo: Undo = Box::pin(async move { engine.abandon(&container).await });

@@ -37,4 +37,5 @@ pub use engine::{Engine, Parts};
 pub use error::{Error, Kind, Result};
 pub use pod::{Pod, PodPhase};
 pub use run::Command;
+pub use runtime::clock::now_rfc3339;
 pub use settings::{BUILT_IN, LogLimits, Places, Settings};

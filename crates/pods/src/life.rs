@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use runtime::ContainerId;
+use runtime::root::StateRoot;
+use runtime::verdict::Stages;
 use supervise::protocol::{Exit, Kind as Why, Oom, Stop};
 
 use crate::clock;
@@ -69,7 +72,26 @@ impl Engine {
             }
         }
         operation.stage("commit");
-        self.note_started(container).await
+        self.note_started(container).await?;
+        self.keep_stages(operation, container);
+        Ok(())
+    }
+
+    /// Writes down how long an operation took at each stage, for `hullctl why`. Best effort, and
+    /// nobody waits for it: an external runtime has no place for it.
+    pub(crate) fn keep_stages(&self, operation: &Operation, container: &Arc<Container>) {
+        let mut stages = Stages::begin(operation.kind());
+        for (name, took) in operation.timings() {
+            stages.add(name, took);
+        }
+        let (root, id) = (self.places().runtime_root.clone(), container.id.clone());
+        let keep = move || {
+            let found = StateRoot::open(&root).ok().flatten()?;
+            let found = runtime::Container::open(&found, &ContainerId::new(&id).ok()?).ok()?;
+            stages.keep(&found);
+            Some(())
+        };
+        drop(tokio::task::spawn_blocking(keep));
     }
 
     /// Notes that a container runs, once. Its end may have been told of before.
@@ -100,11 +122,12 @@ impl Engine {
     }
 
     /// Asks a container to end, and kills it after `timeout` seconds. One that has ended, or that
-    /// nobody knows, is no error. A call with less time shortens that of the calls before.
+    /// nobody knows, is no error. A call with less time shortens that of the calls before. `by` is
+    /// who wants it, for those who ask why it ended.
     ///
     /// # Errors
     /// It does not end.
-    pub async fn stop_container(&self, id: &str, timeout: i64) -> Result<()> {
+    pub async fn stop_container(&self, id: &str, timeout: i64, by: String) -> Result<()> {
         let container = match self.container(id) {
             Ok(container) => container,
             Err(e) if e.kind() == Kind::NotFound => return Ok(()),
@@ -116,7 +139,7 @@ impl Engine {
         let (subject, key) = (container.name(), format!("stop/{}/{timeout}", container.id));
         let stop = |operation: Arc<Operation>| async move {
             operation.stage("end");
-            done(engine.stop_now(&container, timeout, "StopContainer").await)
+            done(engine.stop_now(&container, timeout, &by).await)
         };
         self.operations()
             .run("StopContainer", &subject, key, stop)
@@ -167,11 +190,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Removes a container, and kills it before if it runs. An unknown one is no error.
+    /// Removes a container, and kills it before if it runs. An unknown one is no error. `by` is who
+    /// wants it.
     ///
     /// # Errors
     /// What could not be removed; the container stays, for another try.
-    pub async fn remove_container(&self, id: &str) -> Result<()> {
+    pub async fn remove_container(&self, id: &str, by: String) -> Result<()> {
         let container = match self.container(id) {
             Ok(container) => container,
             Err(e) if e.kind() == Kind::NotFound => return Ok(()),
@@ -180,7 +204,7 @@ impl Engine {
         let (subject, key) = (container.name(), format!("remove/{}", container.id));
         let engine = self.clone();
         let remove = |operation: Arc<Operation>| async move {
-            done(engine.remove_now(&operation, &container).await)
+            done(engine.remove_now(&operation, &container, &by).await)
         };
         self.operations()
             .run("RemoveContainer", &subject, key, remove)
@@ -188,10 +212,15 @@ impl Engine {
             .map(drop)
     }
 
-    async fn remove_now(&self, operation: &Operation, container: &Arc<Container>) -> Result<()> {
+    async fn remove_now(
+        &self,
+        operation: &Operation,
+        container: &Arc<Container>,
+        by: &str,
+    ) -> Result<()> {
         operation.stage("end");
         if container.phase() == Phase::Running {
-            self.stop_now(container, 0, "RemoveContainer").await?;
+            self.stop_now(container, 0, by).await?;
         }
         operation.stage("remove");
         self.unmake(container).await?;

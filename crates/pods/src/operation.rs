@@ -75,13 +75,18 @@ impl Operation {
         lock(&self.stages).push((name, Instant::now()));
     }
 
+    /// `RunPodSandbox`.
+    pub(crate) fn kind(&self) -> &'static str {
+        self.kind
+    }
+
     fn current(&self) -> (&'static str, Duration) {
         let stages = lock(&self.stages);
         let (name, since) = stages.last().copied().unwrap_or(("begin", self.started));
         (name, since.elapsed())
     }
 
-    fn timings(&self) -> Vec<(&'static str, Duration)> {
+    pub(crate) fn timings(&self) -> Vec<(&'static str, Duration)> {
         let stages = lock(&self.stages);
         let now = Instant::now();
         let ends = stages.iter().skip(1).map(|s| s.1).chain([now]);

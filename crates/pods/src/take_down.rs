@@ -32,18 +32,18 @@ impl Errors {
 }
 
 impl Engine {
-    /// Ends a pod's containers and its sandbox. An unknown pod is no error.
+    /// Ends a pod's containers and its sandbox, for `by`. An unknown pod is no error.
     ///
     /// # Errors
     /// What could not be ended.
-    pub async fn stop_pod(&self, id: &str) -> Result<()> {
+    pub async fn stop_pod(&self, id: &str, by: String) -> Result<()> {
         let Some(pod) = self.pod_if_any(id)? else {
             return Ok(());
         };
         let engine = self.clone();
         let (subject, key) = (pod.name(), format!("stop-pod/{}", pod.id));
         let stop = |operation: Arc<Operation>| async move {
-            done(engine.stop_pod_now(Some(&operation), &pod).await)
+            done(engine.stop_pod_now(Some(&operation), &pod, &by).await)
         };
         self.operations()
             .run("StopPodSandbox", &subject, key, stop)
@@ -51,18 +51,18 @@ impl Engine {
             .map(drop)
     }
 
-    /// Ends a pod, and removes all that there is of it. An unknown pod is no error.
+    /// Ends a pod, and removes all that there is of it, for `by`. An unknown pod is no error.
     ///
     /// # Errors
     /// What could not be removed; the pod stays, for another try.
-    pub async fn remove_pod(&self, id: &str) -> Result<()> {
+    pub async fn remove_pod(&self, id: &str, by: String) -> Result<()> {
         let Some(pod) = self.pod_if_any(id)? else {
             return Ok(());
         };
         let engine = self.clone();
         let (subject, key) = (pod.name(), format!("remove-pod/{}", pod.id));
         let remove = |operation: Arc<Operation>| async move {
-            done(engine.remove_pod_now(&operation, &pod).await)
+            done(engine.remove_pod_now(&operation, &pod, &by).await)
         };
         self.operations()
             .run("RemovePodSandbox", &subject, key, remove)
@@ -78,12 +78,12 @@ impl Engine {
         }
     }
 
-    async fn remove_pod_now(&self, operation: &Operation, pod: &Arc<Pod>) -> Result<()> {
+    async fn remove_pod_now(&self, operation: &Operation, pod: &Arc<Pod>, by: &str) -> Result<()> {
         let mut errors = Errors::default();
-        errors.note(self.stop_pod_now(Some(operation), pod).await);
+        errors.note(self.stop_pod_now(Some(operation), pod, by).await);
         operation.stage("remove containers");
         for container in self.containers_of(&pod.id) {
-            errors.note(self.remove_container(&container.id).await);
+            errors.note(self.remove_container(&container.id, by.to_owned()).await);
         }
         errors.result()?;
         operation.stage("remove sandbox");
@@ -97,6 +97,7 @@ impl Engine {
         &self,
         operation: Option<&Operation>,
         pod: &Arc<Pod>,
+        by: &str,
     ) -> Result<()> {
         let stage = |name| operation.into_iter().for_each(|o| o.stage(name));
         let mut errors = Errors::default();
@@ -108,9 +109,9 @@ impl Engine {
             .collect();
         let mut stops = Vec::new();
         for container in running {
-            let engine = self.clone();
+            let (engine, by) = (self.clone(), by.to_owned());
             stops.push(tokio::spawn(async move {
-                engine.stop_now(&container, 0, "the stop of its pod").await
+                engine.stop_now(&container, 0, &by).await
             }));
         }
         for stop in stops {
@@ -122,18 +123,18 @@ impl Engine {
             tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
         }
         stage("sandbox");
-        errors.note(self.stop_sandbox(pod).await);
+        errors.note(self.stop_sandbox(pod, by).await);
         errors.result()
     }
 
-    async fn stop_sandbox(&self, pod: &Arc<Pod>) -> Result<()> {
+    async fn stop_sandbox(&self, pod: &Arc<Pod>, by: &str) -> Result<()> {
         if lock(&pod.record).pid != 0 {
             let stop = Stop {
                 id: pod.id.clone(),
                 // It has no handler for anything else.
                 signal: 9,
                 grace_millis: 0,
-                by: "StopPodSandbox".to_owned(),
+                by: by.to_owned(),
             };
             match pod.call(self, move |client| client.stop(stop)).await {
                 Ok(()) => {}

@@ -12,6 +12,7 @@ use crate::become_program::Descriptors;
 use crate::notify::Listening;
 use crate::root::StateRoot;
 use crate::spawn::Child;
+use crate::verdict::Stages;
 use crate::{Container, ContainerId, Error, Result, Warn, sweep};
 use build::Building;
 pub(crate) use prepare::Prepared;
@@ -93,9 +94,11 @@ pub fn create(root: &StateRoot, request: &Request, warn: Warn<'_>) -> Result<Cre
     if root.container(&request.id)?.is_some() && !sweep::abandoned(root, &request.id, warn)? {
         return Err(Error::Exists(request.id.to_string()));
     }
+    let mut stages = Stages::begin("create");
     let prepared = Prepared::new(root, request, warn)?;
     let container = claim(root, &prepared, warn)?;
-    let mut building = Building::new(container, prepared, request);
+    stages.end("configuration");
+    let mut building = Building::new(container, prepared, request, stages);
     match building.build(warn) {
         Ok(console) => building.finish(console),
         Err(e) => Err(building.undo(root, e, warn)),

@@ -99,7 +99,11 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
     Ok(())
 }
 
-fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
+/// The same, without writing down who wanted it: for those who have written down more.
+///
+/// # Errors
+/// Those of [`kill`].
+pub fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
     let manager = container.cgroups();
     let status = container.status()?;
     if matches!(status, Status::Stopped | Status::Creating) {

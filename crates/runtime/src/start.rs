@@ -12,6 +12,7 @@ use sys::{Context as _, Errno};
 
 use crate::container::START_SOCKET;
 use crate::notify::Proxy;
+use crate::verdict::Stages;
 use crate::wire::{Channel, Message};
 use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, hooks, seccomp_notify};
 
@@ -108,6 +109,7 @@ pub fn attend(
 ) -> Result<()> {
     let mut seccomp = Some(seccomp);
     let mut executing = false;
+    let mut stages = Stages::begin("start");
     let result = loop {
         match channel.recv()? {
             Some((Message::Warning(text), _)) => warn(&text),
@@ -137,10 +139,13 @@ pub fn attend(
             }
         }
     };
+    stages.end("program");
     let result = result.and_then(|()| {
         let state = container.oci_state(Status::Running);
         hooks::run_all("poststart", &container.record.poststart, &state)
     });
+    stages.end("hooks");
+    stages.keep(container);
     if let Err(e) = &result {
         crate::verdict::note(container, "failed", &e.to_string());
         // The specification wants it stopped. That it has ended by itself is as good.

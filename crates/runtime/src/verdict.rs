@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::container::Container;
 
@@ -41,6 +42,44 @@ pub fn note(container: &Container, what: &str, detail: &str) {
         let line = format!("{} {what} {detail}\n", crate::clock::now_rfc3339());
         // A container is not worse for lacking a line of its story.
         let _ = container.dir.append(NOTES, line.as_bytes());
+    }
+}
+
+/// How long each stage of something took: what a slow start is judged by. Far coarser than
+/// [`sys::trace`], so that it can always be on.
+#[derive(Debug)]
+pub struct Stages {
+    last: Instant,
+    text: String,
+}
+
+impl Stages {
+    /// The first stage of `what` begins.
+    #[must_use]
+    pub fn begin(what: &str) -> Self {
+        Self {
+            last: Instant::now(),
+            text: what.to_owned(),
+        }
+    }
+
+    /// The stage of this name has ended, and the next one begins.
+    pub fn end(&mut self, name: &str) {
+        let now = Instant::now();
+        self.add(name, now.duration_since(self.last));
+        self.last = now;
+    }
+
+    /// A stage that was measured elsewhere.
+    pub fn add(&mut self, name: &str, took: Duration) {
+        let name = name.replace(' ', "-");
+        // Writing to a String cannot fail.
+        let _ = write!(self.text, " {name}={}", took.as_micros());
+    }
+
+    /// Writes them down.
+    pub fn keep(&self, container: &Container) {
+        note(container, "stages", &self.text);
     }
 }
 

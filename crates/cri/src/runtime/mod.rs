@@ -4,6 +4,7 @@ mod about;
 mod checkpoint;
 mod events;
 mod filter;
+mod objects;
 mod service;
 
 pub(crate) use about::now;
@@ -14,12 +15,14 @@ use std::sync::{Arc, Mutex};
 use pods::Engine;
 use streaming::server::Server;
 
+use crate::audit::Audit;
 use crate::streams::Pods;
 
 /// RuntimeService.
 #[derive(Clone)]
 pub struct RuntimeApi {
     pub(crate) engine: Engine,
+    audit: Arc<Audit>,
     version: String,
     /// The daemon's configuration as text, for `Status`.
     describe: Arc<dyn Fn() -> String + Send + Sync>,
@@ -40,12 +43,14 @@ impl RuntimeApi {
     /// The service over an engine.
     pub fn new(
         engine: Engine,
+        audit: Arc<Audit>,
         version: &str,
         describe: Arc<dyn Fn() -> String + Send + Sync>,
         streams: Server<Pods>,
     ) -> Self {
         Self {
             engine,
+            audit,
             version: version.to_owned(),
             describe,
             streams,

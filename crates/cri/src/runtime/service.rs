@@ -9,7 +9,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
-use super::{RuntimeApi, events, filter};
+use super::{RuntimeApi, events, filter, objects};
 use crate::error::{in_time, status};
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -48,11 +48,15 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::RunPodSandboxRequest>,
     ) -> Answer<v1::RunPodSandboxResponse> {
-        let (metadata, _, r) = request.into_parts();
-        let work = self
-            .engine
-            .run_pod(r.config.unwrap_or_default(), r.runtime_handler);
-        let pod_sandbox_id = in_time(&self.engine, &metadata, "RunPodSandbox", work).await?;
+        let (metadata, from, r) = request.into_parts();
+        let config = r.config.unwrap_or_default();
+        let mut asked = self
+            .audit
+            .asked(&from, "RunPodSandbox", objects::new_pod(&config));
+        let work = self.engine.run_pod(config, r.runtime_handler);
+        let made = in_time(&self.engine, &metadata, "RunPodSandbox", work).await;
+        made.iter().for_each(|id| asked.made(id));
+        let pod_sandbox_id = asked.done(made)?;
         Ok(Response::new(v1::RunPodSandboxResponse { pod_sandbox_id }))
     }
 
@@ -60,9 +64,10 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Answer<v1::StopPodSandboxResponse> {
-        let (metadata, _, r) = request.into_parts();
-        let work = self.engine.stop_pod(&r.pod_sandbox_id);
-        in_time(&self.engine, &metadata, "StopPodSandbox", work).await?;
+        let (metadata, from, r) = request.into_parts();
+        let asked = self.asked_of_pod(&from, "StopPodSandbox", &r.pod_sandbox_id);
+        let work = self.engine.stop_pod(&r.pod_sandbox_id, asked.by());
+        asked.done(in_time(&self.engine, &metadata, "StopPodSandbox", work).await)?;
         Ok(Response::new(v1::StopPodSandboxResponse {}))
     }
 
@@ -70,9 +75,10 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
-        let (metadata, _, r) = request.into_parts();
-        let work = self.engine.remove_pod(&r.pod_sandbox_id);
-        in_time(&self.engine, &metadata, "RemovePodSandbox", work).await?;
+        let (metadata, from, r) = request.into_parts();
+        let asked = self.asked_of_pod(&from, "RemovePodSandbox", &r.pod_sandbox_id);
+        let work = self.engine.remove_pod(&r.pod_sandbox_id, asked.by());
+        asked.done(in_time(&self.engine, &metadata, "RemovePodSandbox", work).await)?;
         Ok(Response::new(v1::RemovePodSandboxResponse {}))
     }
 
@@ -108,12 +114,16 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::CreateContainerRequest>,
     ) -> Answer<v1::CreateContainerResponse> {
-        let (metadata, _, r) = request.into_parts();
+        let (metadata, from, r) = request.into_parts();
         let config = r.config.unwrap_or_default();
+        let object = self.new_container(&r.pod_sandbox_id, &config);
+        let mut asked = self.audit.asked(&from, "CreateContainer", object);
         let work = self
             .engine
             .create_container(&r.pod_sandbox_id, config, r.sandbox_config);
-        let container_id = in_time(&self.engine, &metadata, "CreateContainer", work).await?;
+        let made = in_time(&self.engine, &metadata, "CreateContainer", work).await;
+        made.iter().for_each(|id| asked.made(id));
+        let container_id = asked.done(made)?;
         Ok(Response::new(v1::CreateContainerResponse { container_id }))
     }
 
@@ -121,9 +131,10 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::StartContainerRequest>,
     ) -> Answer<v1::StartContainerResponse> {
-        let (metadata, _, r) = request.into_parts();
+        let (metadata, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "StartContainer", &r.container_id);
         let work = self.engine.start_container(&r.container_id);
-        in_time(&self.engine, &metadata, "StartContainer", work).await?;
+        asked.done(in_time(&self.engine, &metadata, "StartContainer", work).await)?;
         Ok(Response::new(v1::StartContainerResponse {}))
     }
 
@@ -131,9 +142,12 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::StopContainerRequest>,
     ) -> Answer<v1::StopContainerResponse> {
-        let (metadata, _, r) = request.into_parts();
-        let work = self.engine.stop_container(&r.container_id, r.timeout);
-        in_time(&self.engine, &metadata, "StopContainer", work).await?;
+        let (metadata, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "StopContainer", &r.container_id);
+        let asked = asked.with(format!("timeout {} s", r.timeout));
+        let (id, by) = (&r.container_id, asked.by());
+        let work = self.engine.stop_container(id, r.timeout, by);
+        asked.done(in_time(&self.engine, &metadata, "StopContainer", work).await)?;
         Ok(Response::new(v1::StopContainerResponse {}))
     }
 
@@ -141,9 +155,10 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::RemoveContainerRequest>,
     ) -> Answer<v1::RemoveContainerResponse> {
-        let (metadata, _, r) = request.into_parts();
-        let work = self.engine.remove_container(&r.container_id);
-        in_time(&self.engine, &metadata, "RemoveContainer", work).await?;
+        let (metadata, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "RemoveContainer", &r.container_id);
+        let work = self.engine.remove_container(&r.container_id, asked.by());
+        asked.done(in_time(&self.engine, &metadata, "RemoveContainer", work).await)?;
         Ok(Response::new(v1::RemoveContainerResponse {}))
     }
 
@@ -179,46 +194,51 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Answer<v1::UpdateContainerResourcesResponse> {
-        let r = request.into_inner();
-        let done = self
-            .engine
-            .update_container(&r.container_id, r.linux.unwrap_or_default())
-            .await;
-        answer(done.map(|()| v1::UpdateContainerResourcesResponse {}))
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "UpdateContainerResources", &r.container_id);
+        let limits = r.linux.unwrap_or_default();
+        let asked = asked.with(objects::limits(&limits));
+        let done = self.engine.update_container(&r.container_id, limits).await;
+        asked.done(answer(
+            done.map(|()| v1::UpdateContainerResourcesResponse {}),
+        ))
     }
 
     async fn reopen_container_log(
         &self,
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Answer<v1::ReopenContainerLogResponse> {
-        let done = self
-            .engine
-            .reopen_log(&request.into_inner().container_id)
-            .await;
-        answer(done.map(|()| v1::ReopenContainerLogResponse {}))
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "ReopenContainerLog", &r.container_id);
+        let done = self.engine.reopen_log(&r.container_id).await;
+        asked.done(answer(done.map(|()| v1::ReopenContainerLogResponse {})))
     }
 
     async fn exec_sync(
         &self,
         request: Request<v1::ExecSyncRequest>,
     ) -> Answer<v1::ExecSyncResponse> {
-        let r = request.into_inner();
-        answer(
-            self.engine
-                .exec_sync(&r.container_id, r.cmd, r.timeout)
-                .await,
-        )
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "ExecSync", &r.container_id);
+        let asked = asked.with(r.cmd.join(" "));
+        let done = self.engine.exec_sync(&r.container_id, r.cmd, r.timeout);
+        asked.done(answer(done.await))
     }
 
     async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
-        let request = self.exec_request(request.into_inner()).map_err(status)?;
-        let url = address(self.streams.exec_url(request))?;
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "Exec", &r.container_id);
+        let asked = asked.with(r.cmd.join(" "));
+        let request = self.exec_request(r).map_err(status);
+        let url = asked.done(request.and_then(|r| address(self.streams.exec_url(r))))?;
         Ok(Response::new(v1::ExecResponse { url }))
     }
 
     async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
-        let request = self.attach_request(&request.into_inner()).map_err(status)?;
-        let url = address(self.streams.attach_url(request))?;
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "Attach", &r.container_id);
+        let request = self.attach_request(&r).map_err(status);
+        let url = asked.done(request.and_then(|r| address(self.streams.attach_url(r))))?;
         Ok(Response::new(v1::AttachResponse { url }))
     }
 
@@ -226,10 +246,12 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::PortForwardRequest>,
     ) -> Answer<v1::PortForwardResponse> {
-        let request = self
-            .forward_request(&request.into_inner())
-            .map_err(status)?;
-        let url = address(self.streams.port_forward_url(request))?;
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_pod(&from, "PortForward", &r.pod_sandbox_id);
+        let asked = asked.with(format!("ports {:?}", r.port));
+        let request = self.forward_request(&r).map_err(status);
+        let url = request.and_then(|r| address(self.streams.port_forward_url(r)));
+        let url = asked.done(url)?;
         Ok(Response::new(v1::PortForwardResponse { url }))
     }
 
@@ -307,9 +329,15 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::UpdateRuntimeConfigRequest>,
     ) -> Answer<v1::UpdateRuntimeConfigResponse> {
-        let config = request.into_inner().runtime_config.unwrap_or_default();
-        self.set_pod_cidr(&config.network_config.unwrap_or_default().pod_cidr);
-        Ok(Response::new(v1::UpdateRuntimeConfigResponse {}))
+        let (_, from, r) = request.into_parts();
+        let config = r.runtime_config.unwrap_or_default();
+        let cidr = config.network_config.unwrap_or_default().pod_cidr;
+        let asked = self
+            .audit
+            .asked(&from, "UpdateRuntimeConfig", objects::runtime());
+        let asked = asked.with(format!("pod CIDR {cidr}"));
+        self.set_pod_cidr(&cidr);
+        asked.done(Ok(Response::new(v1::UpdateRuntimeConfigResponse {})))
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
@@ -322,11 +350,13 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::CheckpointContainerRequest>,
     ) -> Answer<v1::CheckpointContainerResponse> {
-        let r = request.into_inner();
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_container(&from, "CheckpointContainer", &r.container_id);
+        let asked = asked.with(format!("to {}", r.location));
         let done = self
             .checkpoint(&r.container_id, &r.location, r.timeout)
             .await;
-        answer(done.map(|()| v1::CheckpointContainerResponse {}))
+        asked.done(answer(done.map(|()| v1::CheckpointContainerResponse {})))
     }
 
     type GetContainerEventsStream = Many<v1::ContainerEventResponse>;
@@ -389,12 +419,16 @@ impl RuntimeService for RuntimeApi {
         &self,
         request: Request<v1::UpdatePodSandboxResourcesRequest>,
     ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
-        let r = request.into_inner();
+        let (_, from, r) = request.into_parts();
+        let asked = self.asked_of_pod(&from, "UpdatePodSandboxResources", &r.pod_sandbox_id);
+        let asked = asked.with(objects::limits(&r.resources.clone().unwrap_or_default()));
         let done = self
             .engine
             .update_pod(&r.pod_sandbox_id, r.overhead, r.resources)
             .await;
-        answer(done.map(|()| v1::UpdatePodSandboxResourcesResponse {}))
+        asked.done(answer(
+            done.map(|()| v1::UpdatePodSandboxResourcesResponse {}),
+        ))
     }
 }
 

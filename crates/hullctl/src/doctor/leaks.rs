@@ -13,12 +13,14 @@ use runtime::{Container, Status};
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
+use super::places::Places;
+use super::{images, network};
 use crate::run::leftovers;
 
 /// The sort of thing that is left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Kind {
+pub(super) enum Kind {
     /// What a killed `create` left in the state root.
     Abandoned,
     /// A control group of a container that is gone.
@@ -27,6 +29,10 @@ enum Kind {
     Mount,
     /// A directory of a `hullctl run` that was killed.
     RunDirectory,
+    /// Addresses, links, rules and namespaces of a pod that is gone.
+    Network,
+    /// Layers mounted for a container that is gone, which keep an image.
+    Image,
 }
 
 /// One thing that is left.
@@ -42,10 +48,13 @@ pub struct Leak {
     note: String,
     #[serde(skip)]
     record: Option<Box<Record>>,
+    /// Whose network it is.
+    #[serde(skip)]
+    owner: &'static str,
 }
 
 impl Leak {
-    fn new(kind: Kind, container: &str, what: PathBuf, why: &str) -> Self {
+    pub(super) fn new(kind: Kind, container: &str, what: PathBuf, why: &str) -> Self {
         Self {
             kind,
             container: container.to_owned(),
@@ -54,7 +63,13 @@ impl Leak {
             fixed: None,
             note: String::new(),
             record: None,
+            owner: "",
         }
+    }
+
+    /// The same, of a network of this owner's.
+    pub(super) fn of_owner(self, owner: &'static str) -> Self {
+        Self { owner, ..self }
     }
 
     /// Whether it is gone now.
@@ -89,6 +104,8 @@ impl Leak {
             Kind::Cgroup => self.remove_group(),
             Kind::Mount => unmount(&self.what, UnmountFlags::DETACH).context("umount2(MNT_DETACH)"),
             Kind::RunDirectory => fs::remove_dir(&self.what).context("rmdir"),
+            Kind::Network => network::remove(&self.what, self.owner, &self.container),
+            Kind::Image => images::remove(&self.what, &self.container),
         };
         self.fixed = Some(done.is_ok());
         self.note = done.err().map(|e| format!("{e:#}")).unwrap_or_default();
@@ -119,7 +136,8 @@ fn sweep(root: &Path, what: &Path) -> Result<()> {
 }
 
 /// Everything that is left.
-pub fn find(root: &Path) -> Result<Vec<Leak>> {
+pub fn find(places: &Places) -> Result<Vec<Leak>> {
+    let root = places.root.as_path();
     let mut leaks = abandoned(root)?;
     let living = living_groups(root)?;
     for (id, record) in ended(root) {
@@ -134,6 +152,8 @@ pub fn find(root: &Path) -> Result<Vec<Leak>> {
             "its mounts went with it, the directory did not",
         )
     }));
+    leaks.extend(network::find(places)?);
+    leaks.extend(images::find(places)?);
     Ok(leaks)
 }
 

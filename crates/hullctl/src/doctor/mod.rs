@@ -1,20 +1,22 @@
 //! `hullctl doctor`: what this machine offers, what hull does without it, and what dead
 //! containers have left.
 
+mod images;
 mod leaks;
 mod machine;
+mod network;
+mod places;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde::Serialize;
 
-use crate::proc::containers;
 use crate::table::Table;
 use leaks::Leak;
 use machine::Probe;
+use places::Places;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -46,13 +48,7 @@ pub fn command() -> Command {
                 .default_value("text")
                 .help("For people, or for programs"),
         )
-        .arg(
-            Arg::new("root")
-                .long("root")
-                .value_name("DIR")
-                .value_parser(value_parser!(PathBuf))
-                .help("Where the runtime keeps its state"),
-        )
+        .args(places::arguments())
 }
 
 #[derive(Debug, Serialize)]
@@ -63,11 +59,11 @@ struct Findings<'a> {
 
 /// Looks, and with `--fix` removes.
 pub fn run(m: &ArgMatches) -> Result<ExitCode> {
-    let root = containers::state_root(m.get_one::<PathBuf>("root").map(PathBuf::as_path));
+    let places = Places::new(m);
     let machine = machine::probes();
-    let mut leaks = leaks::find(&root)?;
+    let mut leaks = leaks::find(&places)?;
     if m.get_flag("fix") {
-        leaks.iter_mut().for_each(|leak| leak.fix(&root));
+        leaks.iter_mut().for_each(|leak| leak.fix(&places.root));
     }
     let left = leaks.iter().any(|l| !l.is_fixed());
     if m.get_one::<String>("format").is_some_and(|f| f == "json") {
@@ -85,7 +81,10 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
     }
     print!("{}", table.columns());
     if leaks.is_empty() {
-        println!("nothing is left of dead containers in {}", root.display());
+        println!(
+            "nothing is left of dead containers in {}",
+            places.root.display()
+        );
     }
     for leak in &leaks {
         println!("{}", leak.line());

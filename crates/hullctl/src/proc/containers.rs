@@ -39,7 +39,7 @@ pub fn known(root: &Path) -> Result<Vec<Known>> {
             continue;
         };
         let pids = runtime::processes::processes(&container).unwrap_or_default();
-        let name = name_of(&id, &container.record.annotations);
+        let name = name_of(id.as_str(), &container.record.annotations);
         all.push(Known {
             name,
             container,
@@ -79,12 +79,13 @@ const CONTAINER: [&str; 3] = [
     "io.kubernetes.cri-o.ContainerName",
 ];
 
-fn name_of(id: &ContainerId, annotations: &BTreeMap<String, String>) -> String {
+/// What a container is called: `pod/container` where its annotations say so, else its id.
+pub fn name_of(id: &str, annotations: &BTreeMap<String, String>) -> String {
     let first = |names: [&str; 3]| names.into_iter().find_map(|n| annotations.get(n));
     match (first(POD), first(CONTAINER)) {
         (Some(pod), Some(container)) => format!("{pod}/{container}"),
         (Some(pod), None) => format!("{pod}/{id}"),
-        _ => id.to_string(),
+        _ => id.to_owned(),
     }
 }
 
@@ -102,12 +103,12 @@ mod tests {
 
     #[test]
     fn pods_and_containers_by_their_names() {
-        let id = ContainerId::new("c1").unwrap();
+        let id = "c1";
         let mut annotations = BTreeMap::new();
-        assert_eq!(name_of(&id, &annotations), "c1");
+        assert_eq!(name_of(id, &annotations), "c1");
         annotations.insert(POD[1].to_owned(), "web".to_owned());
-        assert_eq!(name_of(&id, &annotations), "web/c1");
+        assert_eq!(name_of(id, &annotations), "web/c1");
         annotations.insert(CONTAINER[1].to_owned(), "nginx".to_owned());
-        assert_eq!(name_of(&id, &annotations), "web/nginx");
+        assert_eq!(name_of(id, &annotations), "web/nginx");
     }
 }

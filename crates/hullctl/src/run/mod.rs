@@ -34,6 +34,7 @@ pub use host::{leftovers, private_mounts};
 use image::Prepared;
 pub use image::{clear, state_root};
 pub use rootless::become_root;
+pub use network::STATE as NETWORK_STATE;
 
 /// Runs the container; the exit code is its program's.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {

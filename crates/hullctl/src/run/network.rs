@@ -10,7 +10,7 @@ use super::args::{NetworkMode, Settings};
 use super::config::NetworkNamespace;
 
 /// Where the network keeps which container has which address.
-const STATE: &str = "/run/hull/network";
+pub const STATE: &str = "/run/hull/network";
 
 /// What became of the network of a container.
 #[derive(Debug, Default)]

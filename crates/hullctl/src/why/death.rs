@@ -4,7 +4,7 @@ use runtime::kill::signal_name;
 
 use super::disk;
 use super::kernel::{self, Denial, OomKill};
-use super::story::Story;
+use super::story::{Note, Story};
 use super::{Evidence, Verdict};
 use crate::units::bytes;
 
@@ -51,13 +51,9 @@ fn end_of(story: &Story, evidence: &mut Vec<Evidence>) -> End {
     if let Some(note) = story.last("exit") {
         evidence.push(Evidence::new(
             "the runtime, which waited for it",
-            format!("exit code {} at {}", note.detail, note.time),
+            format!("exit {} at {}", note.detail, note.time),
         ));
-        return match note.detail.parse() {
-            Ok(code) if code > 128 && code <= 192 => End::Signal(code - 128),
-            Ok(code) => End::Code(code),
-            Err(_) => End::Unknown,
-        };
+        return end_in(&note.detail);
     }
     let Some(stat) = story.files("stat").next() else {
         return End::Unknown;
@@ -74,6 +70,17 @@ fn end_of(story: &Story, evidence: &mut Vec<Evidence>) -> End {
             }
         }
         None => End::Unknown,
+    }
+}
+
+/// `code 3`, `signal 9` of a supervisor; a bare number of a `run`, which a shell gets too.
+fn end_in(detail: &str) -> End {
+    let (sort, number) = detail.split_once(' ').unwrap_or(("", detail));
+    match (sort, number.parse()) {
+        ("signal", Ok(signal)) => End::Signal(signal),
+        ("", Ok(code)) if code > 128 && code <= 192 => End::Signal(code - 128),
+        (_, Ok(code)) => End::Code(code),
+        (_, Err(_)) => End::Unknown,
     }
 }
 
@@ -183,14 +190,11 @@ fn is_ours(story: &Story, kill: &OomKill) -> bool {
     kill.group.len() > 1 && memory.any(|dir| dir.ends_with(kill.group.trim_start_matches('/')))
 }
 
-/// `hull kill`, or a client through it.
+/// `hull kill`, a client through it, or a daemon for its client.
 fn by_request(story: &Story, end: End) -> Option<Verdict> {
-    let note = story.last("kill")?;
-    // signal uid pid name
-    let mut words = note.detail.splitn(4, ' ');
-    let signal: i32 = words.next()?.parse().ok()?;
-    let (uid, pid, name) = (words.next()?, words.next()?, words.next()?);
-    let who = format!("{name} (process {pid}, user {uid})");
+    let mut asked = story.notes.iter().rev();
+    let note = asked.find(|n| matches!(n.what.as_str(), "kill" | "stop"))?;
+    let (signal, who) = asked_by(note)?;
     let name = signal_name(signal);
     // Nothing survives SIGKILL, so that also an end that nobody told of is its doing.
     let killed = end == End::Signal(signal) || (end == End::Unknown && signal == SIGKILL);
@@ -200,9 +204,30 @@ fn by_request(story: &Story, end: End) -> Option<Verdict> {
         other => format!("ended with {} after {name}", describe(other)),
     };
     let time = &note.time;
-    let sentence = format!("{did}, which {who} had sent through the runtime at {time}");
-    let evidence = vec![Evidence::new("the runtime's kill", note.detail.clone())];
+    let sentence = format!("{did}, which {who} at {time}");
+    let evidence = vec![Evidence::new(
+        format!("the runtime's {}", note.what),
+        note.detail.clone(),
+    )];
     Some(verdict("killed", sentence, evidence))
+}
+
+/// The signal, and who had it sent: `kill 9 uid pid name` by hand, `stop 15 CALL by NAME …` by a
+/// supervisor for a client of its daemon.
+fn asked_by(note: &Note) -> Option<(i32, String)> {
+    if note.what == "stop" {
+        let (signal, by) = note.detail.split_once(' ')?;
+        let who = match by.split_once(" by ") {
+            Some((call, client)) => format!("{client} had sent by {call} through the API"),
+            None => format!("was sent for {by}"),
+        };
+        return Some((signal.parse().ok()?, who));
+    }
+    let mut words = note.detail.splitn(4, ' ');
+    let signal = words.next()?.parse().ok()?;
+    let (uid, pid, name) = (words.next()?, words.next()?, words.next()?);
+    let who = format!("{name} (process {pid}, user {uid}) had sent through the runtime");
+    Some((signal, who))
 }
 
 /// SIGSYS: a filter's doing.
@@ -359,5 +384,36 @@ mod tests {
         assert_eq!(exit_code_in(&stat.replace(" Z ", " S ")), None);
         assert_eq!(describe(End::Code(7)), "exit code 7");
         assert_eq!(describe(End::Signal(9)), "SIGKILL");
+    }
+
+    #[test]
+    fn ends_and_askers_as_they_are_written_down() {
+        for (detail, end) in [
+            ("code 3", End::Code(3)),
+            ("code 137", End::Code(137)),
+            ("signal 9", End::Signal(9)),
+            ("137", End::Signal(9)),
+            ("?", End::Unknown),
+        ] {
+            assert_eq!(end_in(detail), end, "{detail}");
+        }
+        let note = |what: &str, detail: &str| Note {
+            time: String::new(),
+            what: what.to_owned(),
+            detail: detail.to_owned(),
+        };
+        let (signal, who) = asked_by(&note(
+            "stop",
+            "15 StopContainer by crictl (process 7, user 0)",
+        ))
+        .unwrap();
+        assert_eq!(signal, 15);
+        assert!(
+            who.starts_with("crictl (process 7, user 0) had sent by StopContainer"),
+            "{who}"
+        );
+        let (signal, who) = asked_by(&note("kill", "9 0 12 bash")).unwrap();
+        assert_eq!(signal, 9);
+        assert!(who.starts_with("bash (process 12, user 0)"), "{who}");
     }
 }

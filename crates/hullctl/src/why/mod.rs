@@ -7,6 +7,7 @@
 mod death;
 mod disk;
 mod kernel;
+mod names;
 mod start;
 mod story;
 mod stuck;
@@ -28,6 +29,8 @@ Examples:
       killed for lack of memory: process nginx (4711) met the limit of 64 MiB of /hull/web
   hullctl why web --format json | jq -r .sentence
       for scripts
+  hullctl why web/nginx
+      a pod's container, by the names that the kubelet gave them
   hullctl why --root /run/user/1000/hull web
       a container of another state root
 
@@ -42,7 +45,7 @@ pub fn command() -> Command {
             Arg::new("id")
                 .required(true)
                 .value_name("ID")
-                .help("The container, which may be gone"),
+                .help("The container, which may be gone: its id, the beginning of it, or POD/NAME"),
         )
         .arg(
             Arg::new("format")
@@ -93,6 +96,7 @@ pub struct Verdict {
 #[derive(Debug, Serialize)]
 struct Answer<'a> {
     id: &'a str,
+    name: &'a str,
     status: &'a str,
     #[serde(flatten)]
     verdict: &'a Verdict,
@@ -110,11 +114,19 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
             root.display()
         );
     };
-    let verdict = judge(&story);
     let start = start::of(&story);
+    let mut verdict = judge(&story);
+    if let Some(slow) = start.as_ref().and_then(start::Start::slow) {
+        verdict.sentence.push_str("; ");
+        verdict.sentence.push_str(&slow);
+        if verdict.kind == "running" {
+            verdict.kind = "slow-start";
+        }
+    }
     if m.get_one::<String>("format").is_some_and(|f| f == "json") {
         let answer = Answer {
-            id: &id,
+            id: &story.id,
+            name: &story.name,
             status: &story.status,
             verdict: &verdict,
             start: start.as_ref(),
@@ -122,7 +134,7 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
         println!("{}", serde_json::to_string_pretty(&answer)?);
         return Ok(ExitCode::SUCCESS);
     }
-    println!("{id}: {}", verdict.sentence);
+    println!("{}: {}", story.name, verdict.sentence);
     for e in &verdict.evidence {
         println!("  {}: {}", e.source, e.text);
     }

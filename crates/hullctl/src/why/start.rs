@@ -11,6 +11,9 @@ use super::story::Story;
 /// In the directory of a container.
 const STAGES: &str = "stages";
 
+/// A start that takes so long is worth a word.
+const SLOW_US: u64 = 1_000_000;
+
 /// One stage.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Stage {
@@ -52,6 +55,18 @@ impl Start {
         }
     }
 
+    /// What to say of a start that a person would have noticed.
+    pub fn slow(&self) -> Option<String> {
+        let longest = self.stages.first().filter(|_| self.total_us >= SLOW_US)?;
+        Some(format!(
+            "its start was slow: {}.{} s, most of it in {} ({})",
+            self.total_us / 1_000_000,
+            self.total_us % 1_000_000 / 100_000,
+            longest.call,
+            longest.detail
+        ))
+    }
+
     /// One sentence: the whole, and what took longest.
     pub fn sentence(&self) -> String {
         let mut text = format!("{} µs in {} stages", self.total_us, self.stages.len());
@@ -75,8 +90,58 @@ pub fn keep(root: &Path, id: &str, steps: &[Step]) {
     }
 }
 
-/// The start of a container, where it was recorded.
+/// The start of a container, where it was recorded: each kernel call by `hullctl run`, else what
+/// the runtime and the daemon have written down.
 pub fn of(story: &Story) -> Option<Start> {
-    let bytes = std::fs::read(story.dir.join(STAGES)).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    let bytes = std::fs::read(story.dir.join(STAGES)).ok();
+    if let Some(start) = bytes.and_then(|b| serde_json::from_slice(&b).ok()) {
+        return Some(start);
+    }
+    let lines = story.notes.iter().filter(|n| n.what == "stages");
+    from_notes(lines.map(|n| n.detail.as_str()))
+}
+
+/// `create configuration=310 process=200`, microseconds. A daemon's operations contain what the
+/// runtime did meanwhile, so that only they count for the whole where there are any.
+fn from_notes<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Start> {
+    let (mut own, mut daemons) = (0, 0);
+    let mut stages: Vec<Stage> = Vec::new();
+    for line in lines {
+        let mut words = line.split(' ');
+        let what = words.next().unwrap_or_default();
+        let is_daemons = !matches!(what, "create" | "start");
+        for (name, took) in words.filter_map(|w| w.split_once('=')) {
+            let took_us = took.parse().unwrap_or(0);
+            *(if is_daemons { &mut daemons } else { &mut own }) += took_us;
+            stages.push(Stage {
+                took_us,
+                call: what.to_owned(),
+                detail: name.replace('-', " "),
+            });
+        }
+    }
+    stages.sort_by_key(|s| std::cmp::Reverse(s.took_us));
+    let total_us = if daemons > 0 { daemons } else { own };
+    (!stages.is_empty()).then_some(Start { total_us, stages })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemons_stages_contain_the_runtimes() {
+        let lines = ["create a=10 b-c=30", "start program=5"];
+        let start = from_notes(lines.into_iter()).unwrap();
+        assert_eq!(start.total_us, 45);
+        assert_eq!(start.stages[0].detail, "b c");
+        let lines = ["CreateContainer image=1500000 runtime=50", lines[0]];
+        let start = from_notes(lines.into_iter()).unwrap();
+        assert_eq!(start.total_us, 1_500_050);
+        assert_eq!(
+            start.slow().as_deref(),
+            Some("its start was slow: 1.5 s, most of it in CreateContainer (image)")
+        );
+        assert!(from_notes([].into_iter()).is_none());
+    }
 }

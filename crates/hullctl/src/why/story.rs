@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use runtime::ContainerId;
 use runtime::record::Record;
 use runtime::root::StateRoot;
-use runtime::verdict::{ENDED, FACTS, NOTES};
+use runtime::verdict::{FACTS, NOTES};
 use spec::oci::Spec;
 
+use super::names;
 use crate::proc::containers;
 
 /// Something that was done to it or went wrong.
@@ -16,7 +16,7 @@ use crate::proc::containers;
 pub struct Note {
     /// RFC 3339.
     pub time: String,
-    /// `failed`, `exit`, `kill`.
+    /// `failed`, `exit`, `kill`, `stop`, `stages`.
     pub what: String,
     /// The rest of the line.
     pub detail: String,
@@ -34,6 +34,10 @@ pub struct Fact {
 /// A container's story.
 #[derive(Debug)]
 pub struct Story {
+    /// Its id.
+    pub id: String,
+    /// What it is called: `pod/container` where its annotations say so, else its id.
+    pub name: String,
     /// `running`, …, `stopped`; `gone` if it has been deleted.
     pub status: String,
     /// When it was deleted.
@@ -54,33 +58,43 @@ pub struct Story {
 
 impl Story {
     /// Of the container that is there, else of the last one of that name that was.
-    pub fn find(root: &Path, id: &str) -> Result<Option<Self>> {
-        if let Some((container, status)) = containers::open(root, id)? {
-            let state = StateRoot::open(root)?;
-            let dir = state.map(|r| r.path_of(&container.id)).unwrap_or_default();
-            let mut story = Self::read(dir, status.to_string())?;
-            story.pids = runtime::processes::processes(&container).unwrap_or_default();
-            if story.facts.is_empty() {
-                runtime::verdict::facts(&container);
-                story.facts = facts(&story.dir);
-            }
-            return Ok(Some(story));
-        }
-        let id = ContainerId::new(id)?;
-        let Some((dir, deleted)) = last_ended(root, &id) else {
+    pub fn find(root: &Path, word: &str) -> Result<Option<Self>> {
+        let Some(found) = names::find(root, word)? else {
             return Ok(None);
         };
-        let mut story = Self::read(dir, "gone".to_owned())?;
-        story.deleted = Some(deleted);
+        match found {
+            names::Found::Here(id) => Self::of_living(root, &id),
+            names::Found::Gone { dir, deleted, id } => {
+                let mut story = Self::read(dir, id, "gone".to_owned())?;
+                story.deleted = Some(deleted);
+                Ok(Some(story))
+            }
+        }
+    }
+
+    fn of_living(root: &Path, id: &str) -> Result<Option<Self>> {
+        let Some((container, status)) = containers::open(root, id)? else {
+            return Ok(None);
+        };
+        let state = StateRoot::open(root)?;
+        let dir = state.map(|r| r.path_of(&container.id)).unwrap_or_default();
+        let mut story = Self::read(dir, id.to_owned(), status.to_string())?;
+        story.pids = runtime::processes::processes(&container).unwrap_or_default();
+        if story.facts.is_empty() {
+            runtime::verdict::facts(&container);
+            story.facts = facts(&story.dir);
+        }
         Ok(Some(story))
     }
 
-    fn read(dir: PathBuf, status: String) -> Result<Self> {
+    fn read(dir: PathBuf, id: String, status: String) -> Result<Self> {
         let path = dir.join("state.json");
         let bytes = std::fs::read(&path).with_context(|| format!("read({})", path.display()))?;
         let record = Record::from_json(&bytes, &path)?;
         let config = std::fs::read(dir.join(runtime::container::CONFIG)).ok();
         Ok(Self {
+            name: containers::name_of(&id, &record.annotations),
+            id,
             status,
             deleted: None,
             record,
@@ -109,20 +123,6 @@ impl Story {
         let mut lines = self.files(file).flat_map(|f| f.text.lines());
         lines.find_map(|line| line.strip_prefix(key)?.trim().parse().ok())
     }
-}
-
-/// The directory and the time of the last container of this name that has gone.
-fn last_ended(root: &Path, id: &ContainerId) -> Option<(PathBuf, String)> {
-    let dir = root.join(ENDED);
-    let entries = std::fs::read_dir(&dir).ok()?.flatten();
-    let names = entries.filter_map(|e| e.file_name().into_string().ok());
-    let ours = names.filter(|n| {
-        n.split_once('@')
-            .is_some_and(|(_, name)| name == id.as_str())
-    });
-    let last = ours.max()?;
-    let (time, _) = last.split_once('@')?;
-    Some((dir.join(&last), time.to_owned()))
 }
 
 fn notes(dir: &Path) -> Vec<Note> {

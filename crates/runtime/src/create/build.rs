@@ -16,6 +16,7 @@ use crate::init::{self, Gate, Work};
 use crate::notify::Listening;
 use crate::root::{ContainerDir, StateRoot};
 use crate::spawn::{Child, Spawned, spawn};
+use crate::verdict::Stages;
 use crate::wire::Message;
 use crate::{
     Container, Doing as _, Error, ProcessId, Result, Status, Warn, console, hooks, identity, idmap,
@@ -31,11 +32,17 @@ pub(super) struct Building<'a> {
     listening: Option<Listening>,
     /// The control groups exist, and no one else is in them.
     owns_cgroups: bool,
+    stages: Stages,
 }
 
 impl<'a> Building<'a> {
     /// Nothing but the record exists.
-    pub fn new(container: Container, prepared: Prepared, request: &'a Request) -> Self {
+    pub fn new(
+        container: Container,
+        prepared: Prepared,
+        request: &'a Request,
+        stages: Stages,
+    ) -> Self {
         Self {
             container,
             prepared,
@@ -43,6 +50,7 @@ impl<'a> Building<'a> {
             child: None,
             listening: None,
             owns_cgroups: false,
+            stages,
         }
     }
 
@@ -64,7 +72,9 @@ impl<'a> Building<'a> {
         self.limit_devices(&mut resources)?
             .iter()
             .for_each(|w| warn(w));
+        self.stages.end("control-groups");
         self.clone_init()?;
+        self.stages.end("process");
         let pid = self.pid()?;
         let resources = &resources;
         if self.prepared.manager.needs_scope() {
@@ -80,7 +90,9 @@ impl<'a> Building<'a> {
         });
         let warnings = limited.map_err(|e| self.last_words().unwrap_or(e))?;
         warnings.iter().for_each(|w| warn(w));
+        self.stages.end("limits");
         let console = self.attend(warn)?;
+        self.stages.end("mounts-and-hooks");
         self.commit(console)
     }
 
@@ -226,7 +238,9 @@ impl<'a> Building<'a> {
     }
 
     /// The container, complete.
-    pub fn finish(self, console: Option<OwnedFd>) -> Result<Created> {
+    pub fn finish(mut self, console: Option<OwnedFd>) -> Result<Created> {
+        self.stages.end("commit");
+        self.stages.keep(&self.container);
         let child = self.child.ok_or(Error::NotRunning)?;
         Ok(Created {
             container: self.container,

@@ -175,10 +175,12 @@ impl Supervisor {
         container.look_at = None;
         container.oom_at = None;
         let stops = std::mem::take(&mut container.stops);
+        let last = exit.ended.clone();
         for follower in std::mem::take(&mut container.followers).into_values() {
             follower.remove(&mut self.poller);
         }
         let id = self.id_of(key);
+        self.remember_end(key, &last);
         self.save(key);
         self.announce(&id, What::Exited(exit));
         stops
@@ -292,8 +294,27 @@ impl Supervisor {
         }
         if signal != 0 {
             container.killed_by = Some(format!("{by}: signal {signal}"));
+            self.remember(key, "stop", &format!("{signal} {by}"));
         }
         Ok(())
+    }
+
+    /// Writes something down that `hullctl why` is to find, also when the container is gone.
+    fn remember(&self, key: u64, what: &str, detail: &str) {
+        // An external runtime keeps no such notes.
+        if let Some(container) = self.containers.get(&key)
+            && let Ok(found) = jobs::open(&self.options.root, container.id())
+        {
+            runtime::verdict::note(&found, what, detail);
+        }
+    }
+
+    fn remember_end(&self, key: u64, ended: &Ended) {
+        match (ended.signal, ended.code) {
+            (Some(signal), _) => self.remember(key, "exit", &format!("signal {signal}")),
+            (None, Some(code)) => self.remember(key, "exit", &format!("code {code}")),
+            (None, None) => {}
+        }
     }
 
     /// Writes down who kills a container in another way than by a signal of ours.
@@ -302,6 +323,7 @@ impl Supervisor {
             && let Some(container) = self.containers.get_mut(&key)
         {
             container.killed_by = Some(by.to_owned());
+            self.remember(key, "stop", &format!("{SIGKILL} {by}"));
         }
     }
 

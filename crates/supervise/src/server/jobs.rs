@@ -141,7 +141,7 @@ pub(super) fn kill(root: &Path, create: &Create, signal: i32) -> Result<()> {
         return external::run(program, &["kill", "--all", &create.id, &signal]);
     }
     let container = open(root, &create.id)?;
-    match runtime::kill::kill(&container, signal, true) {
+    match runtime::kill::send(&container, signal, true) {
         Err(runtime::Error::NotRunning) => Ok(()),
         other => Ok(other?),
     }
