@@ -452,3 +452,41 @@ fn what_cannot_be_run_leaves_nothing() {
         );
     }
 }
+
+#[test]
+fn an_image_that_a_container_keeps_that_is_gone() {
+    let ground = Ground::new("left");
+    let options = ["-d", "--name", "left", "--network", "none"];
+    let out = ground.run_image(&options, &["sh", "-c", "sleep 1000"]);
+    assert!(out.status.success(), "{out:?}");
+    let store = ground.path("store").display().to_string();
+    let state = ground.path("state").display().to_string();
+    let doctor = |words: &[&str]| {
+        let places = [
+            "doctor", "--grace", "0", "--root", &state, "--store", &store,
+        ];
+        ground.run(&[&places, words].concat())
+    };
+    let text = |out: &Output| String::from_utf8_lossy(&out.stdout).into_owned();
+    let living = doctor(&[]);
+    let removed = Command::new(hull())
+        .args(["--root", &state, "delete", "--force", "left"])
+        .output()
+        .unwrap();
+    assert!(removed.status.success(), "{removed:?}");
+    // The directory with its record is lost; the database still knows its layers.
+    std::fs::remove_dir_all(ground.path("store/local/left")).unwrap();
+    let found = doctor(&[]);
+    let fixed = doctor(&["--fix"]);
+    let after = doctor(&[]);
+    assert_eq!(living.status.code(), Some(0), "{}", text(&living));
+    assert_eq!(found.status.code(), Some(1), "{}", text(&found));
+    assert!(
+        text(&found).contains("of left: no such container, but it keeps image sha256:"),
+        "{}",
+        text(&found)
+    );
+    assert_eq!(fixed.status.code(), Some(0), "{}", text(&fixed));
+    assert_eq!(after.status.code(), Some(0), "{}", text(&after));
+    assert_eq!(ground.left(), Vec::<String>::new());
+}

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::nft::Element;
 use crate::rtnl::Links;
+use crate::state::identity;
 use crate::{Network, Result};
 
 /// What is held in one name.
@@ -25,6 +26,8 @@ pub struct Holding {
     pub ports: Vec<String>,
     /// Its network namespace is pinned.
     pub netns: bool,
+    /// The inode of its network namespace, where that is known.
+    pub namespace: Option<u64>,
     /// There is a record of it.
     pub recorded: bool,
     /// How long nothing of it on disk has changed; none where nothing of it is on disk.
@@ -42,7 +45,9 @@ impl Network {
         // First the kernel's things, then the records: what is attached meanwhile has a record.
         let elements = self.bridge.tables()?.elements()?;
         let links = Links::open()?.list()?;
+        let mut others: Vec<String> = Vec::new();
         for link in &links {
+            others.extend(self.foreign_id(&link.alias));
             if let Some(id) = self.bridge.id_of(link) {
                 entry(&mut all, id).links.push(link.name.clone());
             }
@@ -53,12 +58,17 @@ impl Network {
             }
         }
         for id in self.state.marked_netns()? {
-            entry(&mut all, id).netns = true;
+            let path = self.config().netns_dir.join(&id);
+            let holding = entry(&mut all, id);
+            holding.netns = true;
+            holding.namespace = identity(&path).map(|(_, inode)| inode);
         }
-        let mut others = Vec::new();
         for (id, record) in self.state.records()? {
             if record.owner == self.config().owner {
-                entry(&mut all, id).recorded = true;
+                let holding = entry(&mut all, id);
+                holding.recorded = true;
+                let inode = record.namespace.map(|(_, inode)| inode);
+                holding.namespace = holding.namespace.or(inode);
             } else {
                 others.push(id);
             }
@@ -74,6 +84,12 @@ impl Network {
             holding.age = age;
         }
         Ok(all)
+    }
+
+    /// The id in the alias of another owner's link.
+    fn foreign_id(&self, alias: &str) -> Option<String> {
+        let (owner, id) = alias.strip_prefix("hull:")?.split_once(':')?;
+        (owner != self.config().owner).then(|| id.to_owned())
     }
 }
 

@@ -69,6 +69,23 @@ impl Network {
         Self::with(config, state_dir)
     }
 
+    /// Opens a network wholly as the last one who opened it configured it, for another look at
+    /// what `owner` has in it; none where no one did in this boot.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn resume(owner: &str, state_dir: &Path) -> Result<Option<Self>> {
+        let Some(found) = State::read_config(state_dir)? else {
+            return Ok(None);
+        };
+        let config = Config {
+            owner: owner.to_owned(),
+            ..found
+        };
+        config.check()?;
+        Self::with(config, state_dir).map(Some)
+    }
+
     fn with(mut config: Config, state_dir: &Path) -> Result<Self> {
         if !has_ipv6()? {
             config.subnet6 = None;

@@ -52,6 +52,34 @@ fn said(answer: &Value, kind: &str, parts: &[&str]) {
     }
 }
 
+/// A call of this program that succeeded, about an object: its sort, name and id.
+async fn check(log: &Path, call: &str, object: (&str, &str, &str), detail: &str) {
+    let find = || {
+        let mut all = lines(log).into_iter();
+        all.find(|l| l["call"] == call && l["code"] == "Ok")
+    };
+    until(call, async || find().is_some()).await;
+    let line = find().unwrap();
+    assert_eq!(line["object"], object.0, "{line}");
+    assert_eq!(line["name"], object.1, "{line}");
+    assert_eq!(line["id"], object.2, "{line}");
+    assert_eq!(
+        line["detail"].as_str().unwrap_or_default(),
+        detail,
+        "{line}"
+    );
+    assert_eq!(
+        (&line["uid"], &line["gid"]),
+        (&0.into(), &0.into()),
+        "{line}"
+    );
+    assert_eq!(line["pid"], std::process::id(), "{line}");
+    let program = fs::read_link("/proc/self/exe").unwrap();
+    assert_eq!(line["program"].as_str(), program.to_str(), "{line}");
+    assert!(line["ms"].as_f64().unwrap() > 0.0, "{line}");
+    assert!(line["time"].as_str().unwrap().starts_with("20"), "{line}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_that_changes_something() {
     let daemon = Daemon::start(Options::default()).await;
@@ -65,62 +93,17 @@ async fn every_call_that_changes_something() {
     assert!(refused.is_err());
     daemon.remove_pod(&one).await;
 
-    let own = i64::from(std::process::id());
-    let program = fs::read_link("/proc/self/exe").unwrap();
-    for (call, object, name, named, detail) in [
-        ("RunPodSandbox", "pod", "test/one", &one, ""),
-        ("CreateContainer", "container", "test/one/sleeper", &id, ""),
-        ("StartContainer", "container", "test/one/sleeper", &id, ""),
-        (
-            "ExecSync",
-            "container",
-            "test/one/sleeper",
-            &id,
-            "/bin/sh -c exit 4",
-        ),
-        (
-            "StopContainer",
-            "container",
-            "test/one/sleeper",
-            &id,
-            "timeout 9 s",
-        ),
-        ("RemovePodSandbox", "pod", "test/one", &one, ""),
+    let object = ("pod", "test/one", one.as_str());
+    check(&log, "RunPodSandbox", object, "").await;
+    check(&log, "RemovePodSandbox", object, "").await;
+    let object = ("container", "test/one/sleeper", id.as_str());
+    for (call, detail) in [
+        ("CreateContainer", ""),
+        ("StartContainer", ""),
+        ("ExecSync", "/bin/sh -c exit 4"),
+        ("StopContainer", "timeout 9 s"),
     ] {
-        until(call, async || {
-            lines(&log)
-                .iter()
-                .any(|l| l["call"] == call && l["code"] == "Ok")
-        })
-        .await;
-        let all = lines(&log);
-        let line = all
-            .iter()
-            .find(|l| l["call"] == call && l["code"] == "Ok")
-            .unwrap();
-        assert_eq!(
-            (&line["object"], &line["name"]),
-            (&object.into(), &name.into()),
-            "{line}"
-        );
-        assert_eq!(line["id"], named.as_str(), "{line}");
-        assert_eq!(
-            line["detail"].as_str().unwrap_or_default(),
-            detail,
-            "{line}"
-        );
-        assert_eq!(
-            (&line["uid"], &line["gid"]),
-            (&0.into(), &0.into()),
-            "{line}"
-        );
-        assert_eq!(
-            (&line["pid"], line["program"].as_str()),
-            (&own.into(), program.to_str()),
-            "{line}"
-        );
-        assert!(line["ms"].as_f64().unwrap() > 0.0, "{line}");
-        assert!(line["time"].as_str().unwrap().starts_with("20"), "{line}");
+        check(&log, call, object, detail).await;
     }
     let failed = lines(&log)
         .into_iter()
@@ -182,6 +165,19 @@ async fn a_log_that_is_rotated_and_a_journal() {
     }
 }
 
+/// A container that ends when it is asked to.
+async fn polite(daemon: &Daemon, pod: &str) -> String {
+    let script = "trap 'exit 0' TERM; echo ready; sleep 3600 & wait";
+    let config = container("polite", &["/bin/sh", "-c", script]);
+    let id = daemon.run(pod, config).await;
+    // As first process it does not hear of a signal that it has no handler for yet.
+    until("its handler", async || {
+        daemon.container_log("polite").contains("ready")
+    })
+    .await;
+    id
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn why_pods_containers_ended() {
     let daemon = Daemon::start(Options::default()).await;
@@ -206,14 +202,7 @@ async fn why_pods_containers_ended() {
     ];
     said(&why(&daemon, &killed), "killed", &parts);
 
-    let script = "trap 'exit 0' TERM; echo ready; sleep 3600 & wait";
-    let polite = container("polite", &["/bin/sh", "-c", script]);
-    let polite = daemon.run(&one, polite).await;
-    // As first process it does not hear of a signal that it has no handler for yet.
-    until("its handler", async || {
-        daemon.container_log("polite").contains("ready")
-    })
-    .await;
+    let polite = polite(&daemon, &one).await;
     daemon
         .runtime()
         .stop_container(stop(&polite, 60))

@@ -7,29 +7,41 @@ use anyhow::{Context as _, Result};
 use image::store::{Store, StoreOptions};
 
 use super::leaks::{Kind, Leak};
-use super::places::{GRACE, Places};
+use super::places::Places;
+use super::users;
 
 /// How long another writer of the store is waited for: a daemon has it for as long as it runs.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Everything that is held for nobody.
 pub fn find(places: &Places) -> Result<Vec<Leak>> {
-    let store = match Store::open_read_only(&places.store) {
+    let Some(root) = &places.store else {
+        return Ok(Vec::new());
+    };
+    let store = match Store::open_read_only(root) {
         Ok(store) => store,
         Err(image::Error::Missing { .. }) => return Ok(Vec::new()),
-        Err(e) => return Err(e).with_context(|| format!("open {}", places.store.display())),
+        Err(e) => return Err(e).with_context(|| format!("open {}", root.display())),
     };
-    let mounts = store.mounts()?;
+    let mut mounts = store.mounts()?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let living = places.living()?;
-    let left = mounts
-        .into_iter()
-        .filter(|m| !living.contains(&m.id) && now.saturating_sub(m.created) > GRACE.as_secs());
+    mounts.retain(|m| {
+        !living.contains(&m.id) && now.saturating_sub(m.created) >= places.grace.as_secs()
+    });
+    if mounts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let elsewhere = users::foreign_mounts();
+    mounts.retain(|m| {
+        let part = format!("/{}/", m.id);
+        !elsewhere.iter().any(|text| text.contains(&part))
+    });
     let leak = |m: image::store::MountRecord| {
         let why = format!("no such container, but it keeps image {}", m.image);
-        Leak::new(Kind::Image, &m.id, places.store.clone(), &why)
+        Leak::new(Kind::Image, &m.id, root.clone(), &why)
     };
-    Ok(left.map(leak).collect())
+    Ok(mounts.into_iter().map(leak).collect())
 }
 
 /// Unmounts it, and removes what the container had written.

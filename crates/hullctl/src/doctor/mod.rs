@@ -6,6 +6,7 @@ mod leaks;
 mod machine;
 mod network;
 mod places;
+mod users;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ Examples:
       a table of what the machine offers, and what is left of dead containers
   hullctl doctor --fix
       removes what is left, and says of each thing what was done; only hull's own things
+  hullctl doctor --root /run/user/1000/hull --store ~/.local/share/hull
+      a user's; what is not named of --root, --store, --run and --network is then not looked at
   hullctl doctor --format json | jq '.machine[] | select(.works | not)'
       what is missing
 

@@ -1,20 +1,19 @@
 //! What pods that are gone hold of the network.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use net::{Config, Holding, Network};
+use net::{Holding, Network};
 
 use super::leaks::{Kind, Leak};
-use super::places::{GRACE, Places};
+use super::places::Places;
+use super::users;
 
-/// As its daemon has it; whoever opened it last has written that down.
-fn open(state: &Path, owner: &str) -> Result<Network> {
-    let config = Config {
-        owner: owner.to_owned(),
-        ..Config::default()
-    };
-    let opened = Network::join(config, state);
+/// As its daemon has it; whoever opened it last has written that down. What an earlier boot has
+/// left is none of the kernel's any more.
+fn open(state: &Path, owner: &str) -> Result<Option<Network>> {
+    let opened = Network::resume(owner, state);
     opened.with_context(|| format!("open the network of {}", state.display()))
 }
 
@@ -25,18 +24,38 @@ pub fn find(places: &Places) -> Result<Vec<Leak>> {
     if runtime::is_rootless() {
         return Ok(leaks);
     }
-    for (state, owner) in &places.networks {
-        if !state.join("addresses").exists() {
-            continue;
+    let there = places.networks.iter();
+    let there = there.filter(|(state, _)| state.join("addresses").exists());
+    let mut held = Vec::new();
+    for (state, owner) in there {
+        if let Some(network) = open(state, owner)? {
+            held.push((state, *owner, network.holdings()?));
         }
-        let held = open(state, owner)?.holdings()?;
-        // Read last: whatever holds something by now and lives, is on this list.
-        let living = places.living()?;
-        for holding in held.values() {
-            if !living.contains(&holding.id) && holding.age.is_none_or(|age| age > GRACE) {
-                let leak = Leak::new(Kind::Network, &holding.id, state.clone(), &words(holding));
-                leaks.push(leak.of_owner(owner));
+    }
+    // Read last: whoever has got something by now and lives, is on these lists.
+    let (living, used) = (places.living()?, users::network_namespaces());
+    let recorded: BTreeSet<&str> = held
+        .iter()
+        .flat_map(|(_, _, all)| all.values())
+        .filter(|h| h.recorded)
+        .map(|h| h.id.as_str())
+        .collect();
+    for (state, owner, all) in &held {
+        for holding in all.values() {
+            let is_used = holding.namespace.is_some_and(|inode| used.contains(&inode));
+            // Networks share a bridge: a rule may be the other's.
+            let is_others = !holding.recorded && recorded.contains(holding.id.as_str());
+            let is_young = holding.age.is_some_and(|age| age < places.grace);
+            if living.contains(&holding.id) || is_used || is_others || is_young {
+                continue;
             }
+            let leak = Leak::new(
+                Kind::Network,
+                &holding.id,
+                state.to_path_buf(),
+                &words(holding),
+            );
+            leaks.push(leak.of_owner(owner));
         }
     }
     Ok(leaks)
@@ -64,5 +83,5 @@ fn words(holding: &Holding) -> String {
 
 /// Lets go of all that is held for `id`.
 pub fn remove(state: &Path, owner: &str, id: &str) -> Result<()> {
-    Ok(open(state, owner)?.teardown(id)?)
+    open(state, owner)?.map_or(Ok(()), |network| Ok(network.teardown(id)?))
 }

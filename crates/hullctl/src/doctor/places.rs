@@ -11,59 +11,74 @@ use runtime::root::StateRoot;
 use crate::image::store_root;
 use crate::proc::containers;
 
-/// What is younger may be in the making, for a container that has no record yet.
-pub const GRACE: Duration = Duration::from_secs(60);
-
 /// Where hull keeps things.
 #[derive(Debug)]
 pub struct Places {
     /// The runtime's state.
     pub root: PathBuf,
-    /// Images, and what `hullctl run` has made of them.
-    pub store: PathBuf,
+    /// Images, and what `hullctl run` has made of them; none: not looked at.
+    pub store: Option<PathBuf>,
     /// hulld's state of this boot.
-    pub run: PathBuf,
+    run: Option<PathBuf>,
     /// Networks: their state, and who they belong to.
     pub networks: Vec<(PathBuf, &'static str)>,
-}
-
-fn path(m: &ArgMatches, name: &str) -> Option<PathBuf> {
-    m.get_one::<PathBuf>(name).cloned()
+    /// What is younger may be in the making, for a container that has no record yet.
+    pub grace: Duration,
 }
 
 /// The options for it.
-pub fn arguments() -> [Arg; 4] {
-    [
-        ("root", "Where the runtime keeps its state"),
+pub fn arguments() -> Vec<Arg> {
+    let places = [
+        (
+            "root",
+            "Where the runtime keeps its state [default: /run/hull]",
+        ),
         (
             "store",
-            "Where images and hulld's state are (/var/lib/hull)",
+            "Where images and hulld's state are [default: /var/lib/hull]",
         ),
-        ("run", "hulld's `daemon.run` (/run/hulld)"),
+        ("run", "hulld's daemon.run [default: /run/hulld]"),
         (
             "network",
-            "Where the network of `hullctl run` keeps its state (/run/hull/network)",
+            "Where the network of `hullctl run` keeps its state [default: /run/hull/network]",
         ),
-    ]
-    .map(|(name, help)| {
+    ];
+    let places = places.map(|(name, help)| {
         Arg::new(name)
             .long(name)
             .value_name("DIR")
             .value_parser(value_parser!(PathBuf))
             .help(help)
-    })
+    });
+    let grace = Arg::new("grace")
+        .long("grace")
+        .value_name("SECONDS")
+        .value_parser(value_parser!(u64))
+        .default_value("60")
+        .help("Leave alone what is younger: its container may be in the making");
+    places.into_iter().chain([grace]).collect()
 }
 
 impl Places {
-    /// As asked for, else where things are by default.
+    /// All by default. Once one is named, others are only looked at if they are named too: what
+    /// lives there is not known.
     pub fn new(m: &ArgMatches) -> Self {
-        let store = store_root(path(m, "store"));
-        let own = path(m, "network").unwrap_or_else(|| crate::run::NETWORK_STATE.into());
+        let named = |name: &str| m.get_one::<PathBuf>(name).cloned();
+        let is_default = ["root", "store", "run", "network"]
+            .iter()
+            .all(|name| named(name).is_none());
+        let or =
+            |name: &str, default: PathBuf| named(name).or_else(|| is_default.then_some(default));
+        let store = or("store", store_root(None));
+        let own = or("network", crate::run::NETWORK_STATE.into());
+        let daemons = store.as_ref().map(|store| (store.join("network"), "hulld"));
+        let owns = own.map(|state| (state, "hullctl"));
         Self {
-            root: containers::state_root(path(m, "root").as_deref()),
-            run: path(m, "run").unwrap_or_else(|| "/run/hulld".into()),
-            networks: vec![(store.join("network"), "hulld"), (own, "hullctl")],
+            root: containers::state_root(named("root").as_deref()),
+            run: or("run", "/run/hulld".into()),
+            networks: daemons.into_iter().chain(owns).collect(),
             store,
+            grace: Duration::from_secs(m.get_one("grace").copied().unwrap_or(60)),
         }
     }
 
@@ -74,11 +89,10 @@ impl Places {
         if let Some(state) = StateRoot::open(&self.root)? {
             ids.extend(state.ids()?.iter().map(ToString::to_string));
         }
-        let listed = [
-            self.store.join("local"),
-            self.run.join("pods"),
-            self.run.join("records"),
-        ];
+        let store = self.store.iter().map(|dir| dir.join("local"));
+        let run = self.run.iter();
+        let run = run.flat_map(|dir| [dir.join("pods"), dir.join("records")]);
+        let listed: Vec<PathBuf> = store.chain(run).collect();
         for dir in listed {
             let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
             let names = entries.filter_map(|e| e.file_name().into_string().ok());

@@ -1,8 +1,10 @@
 //! What is missing is said; what dead containers left is found and removed.
 
 use std::fs;
-use std::process::Stdio;
+use std::os::fd::AsFd as _;
+use std::process::{Command, Stdio};
 
+use net::{Attachment, Backend, CniConfig, Config, Network};
 use serde_json::json;
 
 use crate::support::{Killed, Place, eventually, hullctl};
@@ -70,7 +72,7 @@ fn a_group_that_was_left() {
     let left = top.join(group.trim_start_matches('/'));
     fs::create_dir_all(&left).unwrap();
     let mut child = Killed(
-        std::process::Command::new("sleep")
+        Command::new("sleep")
             .arg("1000")
             .stdin(Stdio::null())
             .spawn()
@@ -132,4 +134,122 @@ fn a_create_that_was_killed() {
     let fixed = place.ask("doctor", &["--fix"]);
     assert_eq!(fixed.status.code(), Some(0), "{fixed:?}");
     assert!(!place.root().join(&id).exists());
+}
+
+/// A network namespace that stands for a machine; it goes with everything in it.
+struct Machine(String);
+
+impl Machine {
+    fn new(name: &str) -> Self {
+        let machine = Self(name.to_owned());
+        machine.ip(&["netns", "add", name]);
+        machine.ip(&["-n", name, "link", "set", "lo", "up"]);
+        machine
+    }
+
+    fn ip(&self, words: &[&str]) -> String {
+        let out = Command::new("ip").args(words).output().unwrap();
+        assert!(out.status.success(), "ip {words:?}: {out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    fn run(&self, words: &[&str]) -> String {
+        let mut all = vec!["netns", "exec", self.0.as_str()];
+        all.extend(words);
+        self.ip(&all)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.0]).output();
+    }
+}
+
+/// Three attachments; a port leads to the first.
+fn attach(place: &Place, machine: &Machine) {
+    let state = place.path("network");
+    let config = Config {
+        bridge: "br0".to_owned(),
+        owner: "hullctl".to_owned(),
+        backend: Backend::Builtin,
+        netns_dir: place.path("netns"),
+        cni: CniConfig {
+            cache_dir: place.path("cni"),
+            ..CniConfig::default()
+        },
+        ..Config::default()
+    };
+    let netns = fs::File::open(format!("/run/netns/{}", machine.0)).unwrap();
+    net::netns::inside(netns.as_fd(), || {
+        let network = Network::open(config.clone(), &state)?;
+        for id in ["dead", "lives", "used"] {
+            let path = network.create_netns(id)?;
+            let mut attachment = Attachment::new(id, &path);
+            if id == "dead" {
+                attachment.ports = vec!["8080:80".parse()?];
+            }
+            network.setup(&attachment)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_pods_that_are_gone_hold_of_the_network() {
+    let place = Place::new("network");
+    let machine = Machine::new(&format!("hdoc{}", std::process::id()));
+    attach(&place, &machine);
+    fs::create_dir_all(place.path("run/pods/lives")).unwrap();
+    let used = format!("--net={}", place.path("netns/used").display());
+    let user = Command::new("nsenter")
+        .args([&used, "sleep", "1000"])
+        .spawn();
+    let _user = Killed(user.unwrap());
+    let text = |out: &std::process::Output| String::from_utf8_lossy(&out.stdout).into_owned();
+    let clean = place.doctor_in(&machine.0, &[]);
+    let found = eventually("the user has entered", || {
+        let out = place.doctor_in(&machine.0, &["--grace", "0"]);
+        (!text(&out).contains(" of used")).then_some(out)
+    });
+    let link = machine.run(&["ip", "-o", "link", "show", "type", "veth"]);
+    let rules = machine.run(&["nft", "list", "ruleset"]);
+    let fixed = place.doctor_in(&machine.0, &["--grace", "0", "--fix"]);
+    let after = place.doctor_in(&machine.0, &["--grace", "0"]);
+    let links_after = machine.run(&["ip", "-o", "link", "show", "type", "veth"]);
+    let rules_after = machine.run(&["nft", "list", "ruleset"]);
+    for id in ["dead", "lives", "used"] {
+        let _ = Command::new("umount")
+            .arg(place.path("netns").join(id))
+            .output();
+    }
+    assert_eq!(clean.status.code(), Some(0), "young: {}", text(&clean));
+    assert_eq!(found.status.code(), Some(1), "{}", text(&found));
+    let line = text(&found);
+    let line = line.lines().find(|l| l.contains(" of dead: ")).unwrap();
+    for part in [
+        "address 10.86.",
+        "link hv",
+        "port ",
+        "8080",
+        "elements",
+        "namespace",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!text(&found).contains(" of lives"), "{}", text(&found));
+    assert!(rules.contains("\"dead\""), "{rules}");
+    assert_eq!(fixed.status.code(), Some(0), "{}", text(&fixed));
+    assert!(text(&fixed).contains("removed: "), "{}", text(&fixed));
+    assert_eq!(after.status.code(), Some(0), "{}", text(&after));
+    assert_eq!(
+        (link.lines().count(), links_after.lines().count()),
+        (3, 2),
+        "{links_after}"
+    );
+    assert!(
+        !rules_after.contains("\"dead\"") && rules_after.contains("\"lives\""),
+        "{rules_after}"
+    );
 }

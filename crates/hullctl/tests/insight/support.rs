@@ -140,6 +140,23 @@ impl Place {
         hullctl.output().unwrap()
     }
 
+    /// `hullctl doctor` that looks at a store and a network of this place too, in the network
+    /// namespace of a name.
+    pub fn doctor_in(&self, netns: &str, words: &[&str]) -> Output {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{netns}"))
+            .arg(env!("CARGO_BIN_EXE_hullctl"))
+            .args(["doctor", "--root"])
+            .arg(self.root())
+            .arg("--network")
+            .arg(self.path("network"))
+            .arg("--run")
+            .arg(self.path("run"))
+            .args(words);
+        command.output().unwrap()
+    }
+
     /// Its JSON.
     pub fn json(&self, command: &str, words: &[&str]) -> Value {
         let mut all = vec!["--format", "json"];
