@@ -7,7 +7,7 @@ use cri_api::v1::image_service_server::ImageService;
 use cri_api::v1::{self, AuthConfig};
 use image::config::Credentials;
 use image::registry::Access;
-use image::store::{ImageRecord, PullOptions, Store};
+use image::store::{Event, ImageRecord, PullOptions, Store};
 use image::{Digest, Reference};
 use pods::operation::Operations;
 use serde_json::json;
@@ -16,6 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::audit::{Audit, Object};
 use crate::runtime::now;
+use crate::transfer::Transfer;
 
 type Answer<T> = Result<Response<T>, Status>;
 type Many<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -146,10 +147,16 @@ impl ImageApi {
         let pulled = self
             .operations
             .run("PullImage", &subject, key, |operation| async move {
-                operation.stage("transfer");
+                operation.stage("manifest");
                 let work = move || -> image::Result<ImageRecord> {
                     let source = access.source(&reference)?;
-                    let record = store.pull(&source, &reference, &PullOptions::default())?;
+                    let transfer = Transfer::new(&operation);
+                    let progress = |event: Event<'_>| transfer.tell(&event);
+                    let options = PullOptions {
+                        progress: Some(&progress),
+                        ..PullOptions::default()
+                    };
+                    let record = store.pull(&source, &reference, &options)?;
                     images.pin_if_named(&record)?;
                     Ok(record)
                 };

@@ -12,6 +12,7 @@ mod error;
 mod images;
 mod runtime;
 mod streams;
+mod transfer;
 
 pub use images::ImageApi;
 pub use runtime::RuntimeApi;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::options::{path, switch, text};
-use crate::{commands, goflags};
+use crate::{commands, examples, goflags};
 
 /// Version, the commit it was built from, and the newest specification that is read whole: lines
 /// that callers of runc read.
@@ -20,7 +20,7 @@ pub const VERSION: &str = concat!(
 /// The definition of everything: for help, man pages and completions.
 #[must_use]
 pub fn command() -> Command {
-    let all = commands::ALL.iter().map(|entry| (entry.define)());
+    let all = commands::ALL.iter().map(define);
     frame().subcommands(all)
 }
 
@@ -39,7 +39,7 @@ pub fn parse(words: impl Iterator<Item = OsString>) -> Result<ArgMatches, clap::
         .iter()
         .find_map(|w| commands::ALL.iter().find(|entry| w == entry.name));
     if let Some(entry) = named {
-        let matches = parse_with(frame().subcommand((entry.define)()), &program, &words);
+        let matches = parse_with(frame().subcommand(define(entry)), &program, &words);
         if matches.is_ok() {
             return matches;
         }
@@ -66,10 +66,15 @@ pub fn one_line(error: &clap::Error) -> String {
     line.strip_prefix("error: ").unwrap_or(&line).to_owned()
 }
 
+fn define(entry: &commands::Entry) -> Command {
+    (entry.define)().after_help(examples::of(entry.name))
+}
+
 /// The program without its commands.
 fn frame() -> Command {
     Command::new("hull")
         .about("OCI container runtime")
+        .after_help(examples::of(""))
         .version(VERSION)
         .disable_version_flag(true)
         .subcommand_required(true)

@@ -10,6 +10,7 @@
 pub mod cli;
 pub mod commands;
 mod context;
+pub mod examples;
 mod goflags;
 mod log;
 pub mod options;

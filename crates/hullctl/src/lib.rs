@@ -6,6 +6,7 @@
 mod container;
 mod cri;
 mod doctor;
+mod examples;
 mod image;
 mod ns;
 mod proc;
@@ -42,7 +43,7 @@ pub fn command() -> Command {
         .subcommand(doctor::command())
         .subcommand(selftest::command())
         .subcommand(selftest::probe::command());
-    cri::extend(command)
+    examples::add(cri::extend(command))
 }
 
 /// Runs the program with the process's own arguments.

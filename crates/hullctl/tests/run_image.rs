@@ -456,9 +456,16 @@ fn what_cannot_be_run_leaves_nothing() {
 #[test]
 fn an_image_that_a_container_keeps_that_is_gone() {
     let ground = Ground::new("left");
-    let options = ["-d", "--name", "left", "--network", "none"];
-    let out = ground.run_image(&options, &["sh", "-c", "sleep 1000"]);
-    assert!(out.status.success(), "{out:?}");
+    let options = ["--name", "left", "--network", "none"];
+    let words = ground.image(&options, &["sh", "-c", "echo up; sleep 1000"]);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut child = ground
+        .command(&words)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = [0; 3];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
     let store = ground.path("store").display().to_string();
     let state = ground.path("state").display().to_string();
     let doctor = |words: &[&str]| {
@@ -469,6 +476,8 @@ fn an_image_that_a_container_keeps_that_is_gone() {
     };
     let text = |out: &Output| String::from_utf8_lossy(&out.stdout).into_owned();
     let living = doctor(&[]);
+    child.kill().unwrap();
+    child.wait().unwrap();
     let removed = Command::new(hull())
         .args(["--root", &state, "delete", "--force", "left"])
         .output()

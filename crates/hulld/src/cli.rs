@@ -21,6 +21,20 @@ Examples:
 Signals: HUP reads the configuration again (containers, handlers, images, log level),
 TERM and INT end the daemon and leave pods running; a second one does not wait.";
 
+const CONFIG_EXAMPLES: &str = "\
+Examples:
+  hulld config
+      what is in force: the file, its drop-ins, and the defaults
+  hulld config --default > /etc/hull/hull.toml
+      every setting with its default";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  hulld check
+      /etc/hull/hull.toml
+  hulld -c ./test.toml check
+      another file";
+
 /// The definition.
 #[must_use]
 pub fn command() -> Command {
@@ -48,6 +62,7 @@ pub fn command() -> Command {
         .subcommand(
             Command::new("config")
                 .about("Print the configuration as it is read")
+                .after_help(CONFIG_EXAMPLES)
                 .arg(
                     Arg::new("default")
                         .long("default")
@@ -55,7 +70,11 @@ pub fn command() -> Command {
                         .help("Print the defaults instead"),
                 ),
         )
-        .subcommand(Command::new("check").about("Check the configuration and this machine"))
+        .subcommand(
+            Command::new("check")
+                .about("Check the configuration and this machine")
+                .after_help(CHECK_EXAMPLES),
+        )
 }
 
 /// The configuration as a file.

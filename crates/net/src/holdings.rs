@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::nft::Element;
 use crate::rtnl::Links;
-use crate::state::identity;
+use crate::state::{Made, identity};
 use crate::{Network, Result};
 
 /// What is held in one name.
@@ -22,7 +22,7 @@ pub struct Holding {
     pub links: Vec<String>,
     /// Elements of our sets and maps of nftables.
     pub elements: usize,
-    /// Ports of the machine that these lead on, as `tcp 8080`.
+    /// Ports of the machine that these lead on, as `8080/tcp`.
     pub ports: Vec<String>,
     /// Its network namespace is pinned.
     pub netns: bool,
@@ -30,6 +30,8 @@ pub struct Holding {
     pub namespace: Option<u64>,
     /// There is a record of it.
     pub recorded: bool,
+    /// Plugins have made it.
+    pub by_plugins: bool,
     /// How long nothing of it on disk has changed; none where nothing of it is on disk.
     pub age: Option<Duration>,
 }
@@ -67,6 +69,7 @@ impl Network {
             if record.owner == self.config().owner {
                 let holding = entry(&mut all, id);
                 holding.recorded = true;
+                holding.by_plugins = matches!(record.made, Made::Cni { .. });
                 let inode = record.namespace.map(|(_, inode)| inode);
                 holding.namespace = holding.namespace.or(inode);
             } else {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,6 +34,8 @@ pub struct Report<'a> {
     pub kind: &'static str,
     /// The failure, if it failed.
     pub failure: Option<Kind>,
+    /// Bytes that it has transferred.
+    pub bytes: u64,
     /// In all.
     pub took: Duration,
     /// Its stages in turn.
@@ -54,6 +57,8 @@ pub struct Running {
     pub stage: &'static str,
     /// For how long it has been there.
     pub stage_age: Duration,
+    /// Of a transfer: bytes that are there, and all of them; 0 of 0 for anything else.
+    pub bytes: (u64, u64),
 }
 
 /// A handle for the operation itself: where it tells its stages.
@@ -64,6 +69,8 @@ pub struct Operation {
     since: SystemTime,
     started: Instant,
     stages: Mutex<Vec<(&'static str, Instant)>>,
+    /// Bytes that are there, and all of them.
+    bytes: [AtomicU64; 2],
     result: watch::Sender<Option<Result<String>>>,
     gone: watch::Sender<bool>,
 }
@@ -73,6 +80,26 @@ impl Operation {
     pub fn stage(&self, name: &'static str) {
         tracing::debug!(operation = self.kind, subject = %self.subject, stage = name);
         lock(&self.stages).push((name, Instant::now()));
+    }
+
+    /// So many bytes are to be transferred in all.
+    pub fn expect(&self, bytes: u64) {
+        self.bytes[1].store(bytes, Ordering::Relaxed);
+    }
+
+    /// So many of them are not needed after all.
+    pub fn skip(&self, bytes: u64) {
+        self.bytes[1].fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// So many more bytes are there.
+    pub fn advance(&self, bytes: u64) {
+        self.bytes[0].fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn bytes(&self) -> (u64, u64) {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (of(&self.bytes[0]), of(&self.bytes[1]))
     }
 
     /// `RunPodSandbox`.
@@ -171,6 +198,7 @@ impl Operations {
             since: SystemTime::now(),
             started: Instant::now(),
             stages: Mutex::default(),
+            bytes: Default::default(),
             result: watch::Sender::new(None),
             gone: watch::Sender::new(false),
         });
@@ -195,6 +223,7 @@ impl Operations {
             observer.finished(&Report {
                 kind: operation.kind,
                 failure,
+                bytes: operation.bytes().0,
                 took,
                 stages: &stages,
             });
@@ -229,6 +258,7 @@ impl Operations {
                     age: o.started.elapsed(),
                     stage,
                     stage_age,
+                    bytes: o.bytes(),
                 }
             })
             .collect();

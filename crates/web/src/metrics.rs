@@ -53,6 +53,7 @@ pub struct Metrics {
     pods: Family<State, Gauge>,
     containers: Family<State, Gauge>,
     events: Gauge,
+    pulled: Counter,
     served: AtomicU64,
     failed: AtomicU64,
 }
@@ -75,6 +76,7 @@ impl Default for Metrics {
             pods: Family::default(),
             containers: Family::default(),
             events: Gauge::default(),
+            pulled: Counter::default(),
             served: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         };
@@ -109,6 +111,11 @@ impl Default for Metrics {
             "Operations in one stage for too long",
             all.stalled.clone(),
         );
+        r.register(
+            "pulled_bytes",
+            "Bytes of images that were pulled",
+            all.pulled.clone(),
+        );
         r.register("pods", "Pods by state", all.pods.clone());
         r.register("containers", "Containers by state", all.containers.clone());
         r.register(
@@ -124,6 +131,7 @@ impl Observer for Metrics {
     fn finished(&self, report: &Report<'_>) {
         let operation = report.kind;
         self.served.fetch_add(1, Ordering::Relaxed);
+        self.pulled.inc_by(report.bytes);
         if report.failure.is_some() {
             self.failed.fetch_add(1, Ordering::Relaxed);
         }
@@ -150,6 +158,11 @@ impl Metrics {
     pub(crate) fn totals(&self) -> (u64, u64) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (of(&self.served), of(&self.failed))
+    }
+
+    /// Bytes of images that were pulled.
+    pub(crate) fn pulled(&self) -> u64 {
+        self.pulled.get()
     }
 
     /// All of it as text (OpenMetrics).

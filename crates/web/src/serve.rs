@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
 use crate::Metrics;
-use crate::status::{self, Shape};
+use crate::status::{self, Shape, Slow};
 
 /// Connections at a time.
 const CONNECTIONS: usize = 64;
@@ -67,6 +67,7 @@ pub async fn serve(
     end: impl Future<Output = ()> + Send,
 ) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let slow = Slow::default();
     let mut end = std::pin::pin!(end);
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -81,11 +82,14 @@ pub async fn serve(
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (metrics, engine) = (Arc::clone(&metrics), engine.clone());
+        let (metrics, engine, slow) = (Arc::clone(&metrics), engine.clone(), slow.clone());
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = answer(&request, shown, &metrics, &engine);
-                async move { Ok::<_, Infallible>(response) }
+                let (metrics, engine, slow) = (&metrics, &engine, &slow);
+                async move {
+                    let response = answer(&request, shown, metrics, engine, slow).await;
+                    Ok::<_, Infallible>(response)
+                }
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -98,11 +102,12 @@ pub async fn serve(
     }
 }
 
-fn answer(
+async fn answer(
     request: &Request<Incoming>,
     shown: Shown,
     metrics: &Metrics,
     engine: &Engine,
+    slow: &Slow,
 ) -> Response<Full<Bytes>> {
     let plain = |status: StatusCode, text: &str| {
         let mut response = Response::new(Full::new(Bytes::from(text.to_owned())));
@@ -132,7 +137,8 @@ fn answer(
         },
         (&Method::GET, "/" | "/status") if shown == Shown::All => {
             let shape = Shape::of_query(request.uri().query().unwrap_or_default());
-            let (kind, text) = status::collect(engine, metrics).write(shape);
+            let (kind, text) =
+                status::collect(engine, metrics, slow.look(engine).await).write(shape);
             typed(kind, &text)
         }
         (_, "/metrics" | "/" | "/status") if request.method() != Method::GET => {

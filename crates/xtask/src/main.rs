@@ -50,3 +50,77 @@ fn man_pages(program: Command, dir: &Path) -> Result<()> {
     clap_mangen::generate_to(program.disable_help_subcommand(true), dir)
         .with_context(|| format!("man pages below {}", dir.display()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls `f` with each command that a person sees: its path, and what its help ends with.
+    fn each(command: &Command, path: &str, f: &mut impl FnMut(&str, &str)) {
+        if command.is_hide_set() {
+            return;
+        }
+        let help = command.get_after_long_help();
+        let help = help.or_else(|| command.get_after_help());
+        f(path, &help.map(ToString::to_string).unwrap_or_default());
+        for inner in command.get_subcommands() {
+            each(inner, &format!("{path} {}", inner.get_name()), f);
+        }
+    }
+
+    /// As a shell splits it; none where it would do more than that.
+    fn split(line: &str) -> Option<Vec<String>> {
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        for c in line.chars() {
+            match (c, quote) {
+                (c, Some(q)) if c == q => quote = None,
+                (c, Some(_)) => word.push(c),
+                ('\'' | '"', None) => quote = Some(c),
+                ('|' | '>' | '<' | '&' | ';' | '#' | '\\', None) => break,
+                ('$' | '(' | '`', None) => return None,
+                (' ', None) if word.is_empty() => {}
+                (' ', None) => words.push(std::mem::take(&mut word)),
+                (c, None) => word.push(c),
+            }
+        }
+        words.extend((!word.is_empty()).then_some(word));
+        Some(words)
+    }
+
+    #[test]
+    fn every_help_has_an_example() {
+        let mut found = Vec::new();
+        for program in programs() {
+            each(&program, program.get_name(), &mut |path, help| {
+                if !["Example:\n  ", "Examples:\n  "]
+                    .iter()
+                    .any(|e| help.contains(e))
+                {
+                    found.push(path.to_owned());
+                }
+            });
+        }
+        assert!(found.is_empty(), "{found:#?}");
+    }
+
+    #[test]
+    fn every_example_is_understood() {
+        let (mut wrong, mut count) = (Vec::new(), 0);
+        for program in programs() {
+            let name = program.get_name().to_owned();
+            each(&program, &name, &mut |path, help| {
+                let lines = help.lines().map(str::trim_start);
+                for line in lines.filter(|l| l.starts_with(&format!("{name} "))) {
+                    let Some(words) = split(line) else { continue };
+                    count += 1;
+                    let mut program = program.clone();
+                    if let Err(e) = program.try_get_matches_from_mut(words) {
+                        wrong.push(format!("{path}: {line}: {e}"));
+                    }
+                }
+            });
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(count > 150, "{count}");
+    }
+}

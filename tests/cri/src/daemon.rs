@@ -1,6 +1,8 @@
 //! A hulld of one's own.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -309,6 +311,19 @@ impl Daemon {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(30)..].join("\n");
         panic!("{what}: {error}\nhulld's log ends:\n{tail}");
+    }
+
+    /// The status page, for programs.
+    #[must_use]
+    pub fn page(&self) -> serde_json::Value {
+        let mut stream = UnixStream::connect(self.dir.join("run/status.sock")).unwrap();
+        stream
+            .write_all(b"GET /?json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
     }
 
     /// Runs a program in the daemon's network: its exit code and output.

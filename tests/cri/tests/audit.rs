@@ -32,15 +32,19 @@ fn stop(id: &str, timeout: i64) -> v1::StopContainerRequest {
     }
 }
 
-/// `hullctl why`.
-fn why(daemon: &Daemon, id: &str) -> Value {
+/// `hullctl COMMAND --format json`, on the daemon's containers.
+fn hullctl(daemon: &Daemon, command: &str, words: &[&str]) -> Value {
     let out = Command::new(programs_dir().join("hullctl"))
-        .args(["why", "--format", "json", "--root"])
+        .args([command, "--format", "json", "--root"])
         .arg(daemon.dir.join("runtime"))
-        .arg(id)
+        .args(words)
         .output()
         .unwrap();
     serde_json::from_slice(&out.stdout).unwrap_or_else(|e| panic!("{e}: {out:?}"))
+}
+
+fn why(daemon: &Daemon, id: &str) -> Value {
+    hullctl(daemon, "why", &[id])
 }
 
 /// As a person sees it: the sort, and all that is said.
@@ -133,7 +137,11 @@ async fn a_log_that_is_rotated_and_a_journal() {
         "[audit]\nmax-bytes = 2000\nmax-files = 2\njournal = {:?}\n",
         socket.to_str().unwrap()
     );
-    let daemon = Daemon::start(Options { config }).await;
+    let daemon = Daemon::start(Options {
+        config,
+        ..Options::default()
+    })
+    .await;
     let log = daemon.dir.join("state/audit.log");
     for n in 0..20 {
         let refused = daemon.try_create(&format!("none-{n}"), sleeper("x")).await;
@@ -245,4 +253,36 @@ async fn why_pods_containers_ended() {
         &["\"gone\"", "exit code 3"],
     );
     said(&why(&daemon, "hog"), "oom", &["\"gone\"", "16 MiB"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_pods_use() {
+    let daemon = Daemon::start(Options::default()).await;
+    let one = daemon.run_pod(pod("one")).await;
+    let script = "while :; do head -c 100000 /dev/zero > /file; done";
+    let mut busy = container("busy", &["/bin/sh", "-c", script]);
+    busy.linux.as_mut().unwrap().resources = Some(v1::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 5_000,
+        memory_limit_in_bytes: 32 << 20,
+        ..Default::default()
+    });
+    let id = daemon.run(&one, busy).await;
+    let row = || {
+        let report = hullctl(&daemon, "top", &["--once"]);
+        let rows = report["containers"].as_array().unwrap().clone();
+        rows.into_iter().find(|row| row["id"] == id.as_str())
+    };
+    until("it is held back", async || {
+        row().is_some_and(|row| row["throttled_percent"].as_f64() > Some(0.0))
+    })
+    .await;
+    let row = row().unwrap();
+    assert_eq!(row["name"], "one/busy", "{row:#}");
+    let limits = row["limits"].to_string();
+    assert!(
+        limits.contains("cpu 0.05") && limits.contains("memory 32 MiB"),
+        "{row:#}"
+    );
+    assert!(row["memory"].as_u64() > Some(0), "{row:#}");
 }

@@ -57,6 +57,19 @@ fn push(daemon: &Daemon) {
     }
 }
 
+/// A registry with the image.
+async fn filled(daemon: &Daemon) -> Registry {
+    let registry = Registry::start(daemon);
+    let url = "http://127.0.0.1:5000/v2/";
+    let ping = ["busybox", "wget", "-q", "-O", "-", url];
+    until("the registry answers", async || {
+        daemon.in_network(&ping).0 == 0
+    })
+    .await;
+    push(daemon);
+    registry
+}
+
 fn spec(image: &str) -> Option<v1::ImageSpec> {
     Some(v1::ImageSpec {
         image: image.to_owned(),
@@ -102,20 +115,7 @@ async fn pulled_run_and_removed() {
         ..Options::default()
     };
     let daemon = Daemon::start(options).await;
-    let _registry = Registry::start(&daemon);
-    let ping = [
-        "busybox",
-        "wget",
-        "-q",
-        "-O",
-        "-",
-        "http://127.0.0.1:5000/v2/",
-    ];
-    until("the registry answers", async || {
-        daemon.in_network(&ping).0 == 0
-    })
-    .await;
-    push(&daemon);
+    let _registry = filled(&daemon).await;
     let mut images = daemon.images();
     let remove = v1::RemoveImageRequest {
         image: spec(cri_suite::IMAGE),
@@ -149,4 +149,46 @@ async fn pulled_run_and_removed() {
         ["127.0.0.1:5000/app:1", "127.0.0.1:5000/pinned:1"]
     );
     assert_eq!(list[0].repo_digests.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_a_pull_is() {
+    let daemon = Daemon::start(Options::default()).await;
+    let _registry = filled(&daemon).await;
+    let mut images = daemon.images();
+    let image = spec(cri_suite::IMAGE);
+    let remove = v1::RemoveImageRequest { image };
+    images.remove_image(remove).await.unwrap();
+    // The registry is behind a thin line.
+    let line = "tc qdisc add dev lo root tbf rate 4mbit burst 128kb latency 500ms";
+    let line: Vec<&str> = line.split(' ').collect();
+    assert_eq!(daemon.in_network(&line).0, 0);
+    let pulling =
+        tokio::spawn(async move { images.pull_image(pull("127.0.0.1:5000/app:1")).await });
+    let progress = || {
+        let page = daemon.page();
+        let operation = page["operations"].as_array().unwrap().first().cloned();
+        operation.filter(|o| o["stage"] == "layers" && o["bytes"].as_u64() > Some(0))
+    };
+    until("bytes come", async || progress().is_some()).await;
+    let seen = progress().unwrap();
+    let all = seen["bytes_expected"].as_u64().unwrap();
+    until("more come", async || {
+        progress().is_some_and(|o| o["bytes"].as_u64() > seen["bytes"].as_u64())
+    })
+    .await;
+    let wide: Vec<&str> = "tc qdisc del dev lo root".split(' ').collect();
+    assert_eq!(daemon.in_network(&wide).0, 0);
+    pulling.await.unwrap().unwrap();
+    assert_eq!(seen["kind"], "PullImage", "{seen}");
+    assert_eq!(seen["subject"], "127.0.0.1:5000/app:1", "{seen}");
+    assert!(all > 100_000, "{seen}");
+    let page = daemon.page();
+    assert_eq!(page["bytes_pulled"], all, "{page:#}");
+    // The disk is looked at every other second.
+    until("the image is there", async || {
+        let image = daemon.page()["disk"]["images"][0].clone();
+        image["name"].to_string().contains("127.0.0.1:5000/app:1")
+    })
+    .await;
 }

@@ -5,7 +5,6 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
 
 use cri_suite::{Daemon, Options, container, pod, sleeper, until};
 
@@ -24,11 +23,7 @@ fn ask(socket: &Path, request: &str) -> (String, String) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_person_sees() {
-    let options = Options {
-        config: "[status]\nlisten = \"127.0.0.1:18999\"\n".to_owned(),
-        ..Options::default()
-    };
-    let daemon = Daemon::start(options).await;
+    let daemon = Daemon::start(Options::default()).await;
     let socket = daemon.dir.join("run/status.sock");
     let (head, body) = ask(&socket, "GET /?auto");
     assert!(
@@ -75,36 +70,51 @@ async fn what_a_person_sees() {
     assert!(ask(&socket, "POST /").0.contains("405"));
     assert!(ask(&socket, "GET /nothing").0.contains("404"));
     assert!(ask(&socket, "GET /metrics").1.contains("hull_pods"));
-    in_a_browser(&daemon);
 }
 
-/// The page as a browser lays it out, narrow and wide: nothing is wider than the window.
-fn in_a_browser(daemon: &Daemon) {
-    let path = std::env::var_os("PATH").unwrap();
-    if !std::env::split_paths(&path).any(|dir| dir.join("chromium").exists()) {
-        eprintln!("without chromium: the page is not looked at in a browser");
-        return;
-    }
-    for width in [360, 1280] {
-        let picture = daemon.dir.join(format!("page-{width}.png"));
-        let profile = daemon.dir.join("browser");
-        let out = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", daemon.token))
-            .args([
-                "chromium",
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--hide-scrollbars",
-            ])
-            .arg(format!("--user-data-dir={}", profile.display()))
-            .arg(format!("--screenshot={}", picture.display()))
-            .arg(format!("--window-size={width},900"))
-            .arg("--dump-dom")
-            .arg("http://127.0.0.1:18999/")
-            .output()
-            .unwrap();
-        let dom = String::from_utf8_lossy(&out.stdout);
-        assert!(dom.contains("Scoreboard") && dom.contains("Rrf"), "{out:?}");
-    }
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn disk_and_network_as_they_are() {
+    let daemon = Daemon::start(Options::default()).await;
+    let mut config = pod("one");
+    config.port_mappings = vec![cri_api::v1::PortMapping {
+        container_port: 80,
+        host_port: 8088,
+        ..Default::default()
+    }];
+    let one = daemon.run_pod(config).await;
+    let script = "head -c 300000 /dev/zero > /file; echo written; sleep 3600";
+    let writer = container("writer", &["/bin/sh", "-c", script]);
+    let writer = daemon.run(&one, writer).await;
+    until("the file is there", async || {
+        daemon.container_log("writer").contains("written")
+    })
+    .await;
+    let network = || daemon.page()["network"][0].clone();
+    until("what was written is on the page", async || {
+        daemon.page()["disk"]["containers"][0]["bytes"].as_u64() >= Some(300_000)
+    })
+    .await;
+    let page = daemon.page();
+    assert_eq!(page["disk"]["containers"][0]["id"], writer, "{page:#}");
+    let image = &page["disk"]["images"][0];
+    assert!(image["exclusive"].as_u64() > Some(100_000), "{page:#}");
+    assert_eq!(image["containers"], 1, "{page:#}");
+    let is = network();
+    assert_eq!(is["pod"], "test/one", "{is:#}");
+    assert_eq!(is["ports"], serde_json::json!(["8088/tcp"]), "{is:#}");
+    assert_eq!(is["addresses"][0], page["pods"][0]["ips"][0], "{page:#}");
+    assert_eq!(is["differs"], "", "{is:#}");
+    assert_eq!(page["slow"], "", "{page:#}");
+
+    let link = is["links"][0].as_str().unwrap();
+    assert_eq!(daemon.in_network(&["ip", "link", "del", link]).0, 0);
+    until("the page says so", async || {
+        network()["differs"].as_str().unwrap().contains("is gone")
+    })
+    .await;
+    daemon.remove_pod(&one).await;
+    until("nothing is held", async || {
+        daemon.page()["network"].as_array().unwrap().is_empty()
+    })
+    .await;
 }

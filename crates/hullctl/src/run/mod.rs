@@ -33,8 +33,8 @@ pub use detached::hull_program;
 pub use host::{leftovers, private_mounts};
 use image::Prepared;
 pub use image::{clear, state_root};
-pub use rootless::become_root;
 pub use network::STATE as NETWORK_STATE;
+pub use rootless::become_root;
 
 /// Runs the container; the exit code is its program's.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use pods::{ContainerPhase, Engine, PodPhase};
 
+use super::slow::Known;
 use super::{Container, Event, Operation, Pod, Pressure, Status, Stuck};
 use crate::Metrics;
 
@@ -24,12 +25,14 @@ pub fn begin() {
     began();
 }
 
-/// Everything as it is now: from memory, and from /proc for what only the kernel knows.
-pub fn collect(engine: &Engine, metrics: &Metrics) -> Status {
+/// Everything as it is now: from memory, and from /proc for what only the kernel knows; with what
+/// is known of the disk and the network.
+pub fn collect(engine: &Engine, metrics: &Metrics, known: Known) -> Status {
     let (served, failed) = metrics.totals();
     let containers = containers(engine);
     let mut status = Status {
         version: env!("CARGO_PKG_VERSION"),
+        built: built(),
         now: time(std::time::SystemTime::now()),
         uptime_seconds: began().elapsed().as_secs(),
         pid: std::process::id(),
@@ -37,6 +40,7 @@ pub fn collect(engine: &Engine, metrics: &Metrics) -> Status {
         descriptors: fs::read_dir("/proc/self/fd").map_or(0, Iterator::count),
         operations_served: served,
         operations_failed: failed,
+        bytes_pulled: metrics.pulled(),
         scoreboard: String::new(),
         operations: operations(engine),
         pods: pods(engine),
@@ -48,9 +52,17 @@ pub fn collect(engine: &Engine, metrics: &Metrics) -> Status {
             .filter_map(pressure)
             .collect(),
         last_event: engine.journal().last(),
+        disk: known.disk,
+        network: known.network,
+        slow: known.trouble,
     };
     status.score();
     status
+}
+
+fn built() -> String {
+    let modified = fs::metadata("/proc/self/exe").and_then(|m| m.modified());
+    modified.map(time).unwrap_or_default()
 }
 
 fn operations(engine: &Engine) -> Vec<Operation> {
@@ -63,6 +75,8 @@ fn operations(engine: &Engine) -> Vec<Operation> {
         age: o.age.as_secs_f64(),
         stage_age: o.stage_age.as_secs_f64(),
         stalled: o.stage_age > limit,
+        bytes: o.bytes.0,
+        bytes_expected: o.bytes.1,
     })
     .collect()
 }

@@ -45,6 +45,8 @@ pub fn page(s: &Status, refresh: Option<u32>) -> String {
     verdicts(&mut t, s);
     pods(&mut t, s);
     containers(&mut t, s);
+    network(&mut t, s);
+    disk(&mut t, s);
     events(&mut t, s);
     t.push_str("<p class=\"soft\">The same as <a href=\"?auto\">lines</a> and as <a href=\"?json\">JSON</a>; <a href=\"?refresh=5\">renew every 5 s</a>.</p>\n</main></body></html>\n");
     t
@@ -76,12 +78,14 @@ fn figures(t: &mut String, s: &Status) {
     let failed = format!("{} ({} failed)", s.operations_served, s.operations_failed);
     let pairs = [
         ("Version", s.version.to_owned()),
+        ("Built", s.built.clone()),
         ("Now", s.now.clone()),
         ("Up for", duration(s.uptime_seconds)),
         ("Process", s.pid.to_string()),
-        ("Memory", format!("{:.1} MiB", mib(s.memory))),
+        ("Memory", size(s.memory)),
         ("Descriptors", s.descriptors.to_string()),
         ("Operations served", failed),
+        ("Pulled", size(s.bytes_pulled)),
         ("Machine waits for", pressure.join(", ")),
     ];
     t.push_str("<dl>");
@@ -91,9 +95,44 @@ fn figures(t: &mut String, s: &Status) {
     t.push_str("</dl>\n");
 }
 
-#[allow(clippy::cast_precision_loss, reason = "one decimal is shown")]
-fn mib(bytes: u64) -> f64 {
-    bytes as f64 / 1_048_576.0
+/// `4.2 MiB`.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let at = (bytes.ilog2() / 10).min(4);
+    let unit = usize::try_from(at - 1).ok().and_then(|at| UNITS.get(at));
+    let tenths = u128::from(bytes) * 10 / (1_u128 << (10 * at));
+    format!("{}.{} {}", tenths / 10, tenths % 10, unit.unwrap_or(&""))
+}
+
+/// How far a pull is, and when it will be done if it goes on like this.
+fn progress(o: &super::Operation) -> String {
+    if o.bytes_expected == 0 {
+        return String::new();
+    }
+    let done = o.bytes.min(o.bytes_expected);
+    let percent = done * 100 / o.bytes_expected;
+    let mut text = format!("{} of {}, {percent} %", size(done), size(o.bytes_expected));
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole bytes a second are enough"
+    )]
+    let rate = if o.stage_age > 0.1 {
+        (done as f64 / o.stage_age) as u64
+    } else {
+        0
+    };
+    if let Some(left) = (o.bytes_expected - done)
+        .checked_div(rate)
+        .filter(|_| o.stage == "layers")
+    {
+        let _ = write!(text, ", {}/s, {left} s left", size(rate));
+    }
+    text
 }
 
 fn duration(seconds: u64) -> String {
@@ -167,10 +206,11 @@ fn operations(t: &mut String, s: &Status) {
             cell(&o.stage),
             number(format!("{:.1} s", o.stage_age)),
             number(format!("{:.1} s", o.age)),
+            cell(progress(o)),
         ]
     };
     let rows: Vec<Vec<String>> = s.operations.iter().map(row).collect();
-    let heads = ["Operation", "Of", "", "Stage", "For", "In all"];
+    let heads = ["Operation", "Of", "", "Stage", "For", "In all", "Bytes"];
     table(t, "Operations in progress", &heads, &rows, "None.");
 }
 
@@ -263,6 +303,81 @@ fn containers(t: &mut String, s: &Status) {
     table(t, "Containers", &heads, &rows, "None.");
 }
 
+fn network(t: &mut String, s: &Status) {
+    let row = |n: &super::Network| {
+        let verdict = if n.differs.is_empty() {
+            "as it should be"
+        } else {
+            &n.differs
+        };
+        vec![
+            cell(&n.pod),
+            cell(n.addresses.join(", ")),
+            cell(n.links.join(", ")),
+            cell(n.ports.join(", ")),
+            number(n.elements),
+            marked(verdict, !n.differs.is_empty()),
+        ]
+    };
+    let rows: Vec<Vec<String>> = s.network.iter().map(row).collect();
+    let heads = [
+        "Pod",
+        "Addresses held",
+        "Links",
+        "Ports in nftables",
+        "Elements",
+        "Compared",
+    ];
+    table(
+        t,
+        "Network, as the kernel has it",
+        &heads,
+        &rows,
+        "Nothing is held.",
+    );
+}
+
+fn disk(t: &mut String, s: &Status) {
+    let image = |i: &super::ImageDisk| {
+        vec![
+            cell(&i.name),
+            number(size(i.exclusive)),
+            number(size(i.shared)),
+            number(i.containers),
+        ]
+    };
+    let rows: Vec<Vec<String>> = s.disk.images.iter().map(image).collect();
+    let heads = ["Image", "Its own", "Shared", "Containers"];
+    table(t, "Disk by image", &heads, &rows, "No image.");
+    let d = &s.disk;
+    let _ = writeln!(
+        t,
+        "<p class=\"soft\">All layers in {}: {}; a collection gives back {}; {} are free.</p>",
+        escape(&d.path),
+        size(d.layers),
+        size(d.reclaimable),
+        size(d.free)
+    );
+    let container = |c: &super::ContainerDisk| {
+        let known = s.containers.iter().find(|k| k.id == c.id);
+        let name = known.map_or_else(|| short(&c.id), |k| format!("{}/{}", k.pod, k.name));
+        vec![cell(name), number(size(c.bytes)), number(c.inodes)]
+    };
+    let mut written: Vec<&super::ContainerDisk> = d.containers.iter().collect();
+    written.sort_by_key(|c| std::cmp::Reverse(c.bytes));
+    let rows: Vec<Vec<String>> = written.into_iter().map(container).collect();
+    table(
+        t,
+        "Disk by container",
+        &["Container", "Written", "Files"],
+        &rows,
+        "None.",
+    );
+    if !s.slow.is_empty() {
+        let _ = writeln!(t, "<p class=\"bad\">{}</p>", escape(&s.slow));
+    }
+}
+
 fn events(t: &mut String, s: &Status) {
     let row = |e: &super::Event| {
         let whose = if e.container == e.pod {
@@ -281,4 +396,35 @@ fn events(t: &mut String, s: &Status) {
     let rows: Vec<Vec<String>> = s.events.iter().map(row).collect();
     let heads = ["Number", "Time", "What", "Pod", "Container"];
     table(t, "Recent events", &heads, &rows, "None.");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_progress() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (80 << 20, "80.0 MiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        let mut pull = super::super::Operation {
+            stage: "layers".to_owned(),
+            stage_age: 2.0,
+            bytes: 20 << 20,
+            bytes_expected: 80 << 20,
+            ..Default::default()
+        };
+        assert_eq!(
+            progress(&pull),
+            "20.0 MiB of 80.0 MiB, 25 %, 10.0 MiB/s, 6 s left"
+        );
+        pull.bytes_expected = 0;
+        assert_eq!(progress(&pull), "");
+    }
 }

@@ -6,16 +6,20 @@
 mod collect;
 mod html;
 mod lines;
+mod slow;
 
 use serde::Serialize;
 
 pub use collect::{begin, collect};
+pub use slow::Slow;
 
 /// A moment.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Status {
     /// Of the program.
     pub version: &'static str,
+    /// When the program's file was written, RFC 3339.
+    pub built: String,
     /// RFC 3339.
     pub now: String,
     /// Seconds since the daemon began.
@@ -30,6 +34,8 @@ pub struct Status {
     pub operations_served: u64,
     /// Those of them that failed.
     pub operations_failed: u64,
+    /// Bytes of images that were pulled.
+    pub bytes_pulled: u64,
     /// One letter for each pod, container and running operation; see [`LEGEND`].
     pub scoreboard: String,
     /// What runs.
@@ -46,6 +52,70 @@ pub struct Status {
     pub stuck: Vec<Stuck>,
     /// Number of the newest event.
     pub last_event: u64,
+    /// What takes the disk.
+    pub disk: Disk,
+    /// What the kernel and the address pool hold for pods.
+    pub network: Vec<Network>,
+    /// Why the two are missing or old; empty if they are not.
+    pub slow: String,
+}
+
+/// What takes the disk.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Disk {
+    /// The store.
+    pub path: String,
+    /// Bytes of all layers.
+    pub layers: u64,
+    /// Bytes that a collection would give back.
+    pub reclaimable: u64,
+    /// Bytes that are free on its file system.
+    pub free: u64,
+    /// Image by image.
+    pub images: Vec<ImageDisk>,
+    /// What containers have written.
+    pub containers: Vec<ContainerDisk>,
+}
+
+/// What an image takes.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ImageDisk {
+    /// Its names, or its id.
+    pub name: String,
+    /// Bytes that go with it.
+    pub exclusive: u64,
+    /// Bytes that it has in common with others.
+    pub shared: u64,
+    /// Containers made from it: why it is kept.
+    pub containers: usize,
+}
+
+/// What a container has written.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ContainerDisk {
+    /// Its id.
+    pub id: String,
+    /// Bytes.
+    pub bytes: u64,
+    /// Files.
+    pub inodes: u64,
+}
+
+/// The network of a pod, as it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Network {
+    /// The pod's name; its id where there is no such pod.
+    pub pod: String,
+    /// Addresses that are held for it.
+    pub addresses: Vec<String>,
+    /// Links of the machine.
+    pub links: Vec<String>,
+    /// Ports of the machine that nftables leads to it.
+    pub ports: Vec<String>,
+    /// Elements in sets and maps of nftables.
+    pub elements: usize,
+    /// What is not as it should be; empty where all is.
+    pub differs: String,
 }
 
 /// An operation that runs.
@@ -63,6 +133,10 @@ pub struct Operation {
     pub stage_age: f64,
     /// In this stage for too long.
     pub stalled: bool,
+    /// Bytes that have come, of a pull.
+    pub bytes: u64,
+    /// Bytes that are to come in all.
+    pub bytes_expected: u64,
 }
 
 /// A pod.
