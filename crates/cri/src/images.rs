@@ -1,7 +1,7 @@
 //! ImageService over the store of images and the registries.
 
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cri_api::v1::image_service_server::ImageService;
 use cri_api::v1::{self, AuthConfig};
@@ -9,7 +9,7 @@ use image::config::Credentials;
 use image::registry::Access;
 use image::store::{Event, ImageRecord, PullOptions, Store};
 use image::{Digest, Reference};
-use pods::operation::Operations;
+use pods::operation::{Operation, Operations};
 use serde_json::json;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
@@ -308,10 +308,15 @@ impl ImageService for ImageApi {
             return asked.done(Err(Status::invalid_argument("RemoveImage: no image given")));
         }
         let store = Arc::clone(&self.store);
-        let removed = blocking(move || match store.find(&name) {
-            Ok(record) => store.remove(&record.id).map(drop),
-            Err(e) if e.is_missing() => Ok(()),
-            Err(e) => Err(e),
+        let removed = blocking(move || {
+            let removed = store
+                .find(&name)
+                .and_then(|record| store.remove(&record.id));
+            match removed {
+                // It was not there, or somebody else has removed it meanwhile.
+                Err(e) if e.is_missing() => Ok(()),
+                other => other.map(drop),
+            }
         });
         asked.done(removed.await)?;
         Ok(Response::new(v1::RemoveImageResponse {}))

@@ -162,7 +162,7 @@ impl Bridge {
     /// Refuses a subnet in which the machine already has another way.
     fn refuse_overlap(&self, links: &mut Links) -> Result<()> {
         let routes = links.routes()?;
-        for subnet in self.subnets() {
+        for subnet in self.config.subnets() {
             let clash = routes
                 .iter()
                 .find(|route| route.to.prefix_len() > 0 && subnet.contains(&route.to));
@@ -234,12 +234,6 @@ impl Bridge {
             }
         }
         Ok(list)
-    }
-
-    fn subnets(&self) -> Vec<IpNet> {
-        let four = self.config.subnet4.map(IpNet::V4);
-        let six = self.config.subnet6.map(IpNet::V6);
-        four.into_iter().chain(six).collect()
     }
 
     fn gateways(&self) -> Vec<IpNet> {

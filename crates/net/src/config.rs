@@ -176,6 +176,27 @@ impl Config {
         Ok(())
     }
 
+    /// Takes other subnets than those that were configured, by family.
+    pub(crate) fn take_subnets(&mut self, subnets: &[IpNet]) {
+        for subnet in subnets {
+            match subnet {
+                IpNet::V4(net) => self.subnet4 = Some(net.trunc()),
+                IpNet::V6(net) => self.subnet6 = Some(net.trunc()),
+            }
+        }
+        if !subnets.is_empty() {
+            self.cni.ip_ranges = subnets.iter().map(IpNet::trunc).collect();
+        }
+    }
+
+    /// The pods' subnets.
+    pub(crate) fn subnets(&self) -> Vec<IpNet> {
+        let four = self.subnet4.map(IpNet::V4);
+        four.into_iter()
+            .chain(self.subnet6.map(IpNet::V6))
+            .collect()
+    }
+
     /// Name of our tables.
     pub(crate) fn table(&self) -> String {
         format!("hull-{}", self.bridge)

@@ -34,6 +34,9 @@ pub enum Error {
     /// A host port is taken.
     #[error("{0}")]
     PortTaken(String),
+    /// What is in use cannot be changed.
+    #[error("{0}")]
+    Busy(String),
     /// What there is differs from what there should be.
     #[error("{0}")]
     Drift(String),
@@ -61,7 +64,7 @@ pub enum ErrorKind {
     Exhausted,
     /// The network is not as it should be.
     Drift,
-    /// Later it may work (CNI's code 11).
+    /// Later it may work (CNI's code 11; what is in use).
     TryAgain,
 }
 
@@ -74,7 +77,7 @@ impl Error {
             Self::Invalid(_) => ErrorKind::Invalid,
             Self::Exhausted(_) | Self::PortTaken(_) => ErrorKind::Exhausted,
             Self::Drift(_) => ErrorKind::Drift,
-            Self::Cni { code: 11, .. } => ErrorKind::TryAgain,
+            Self::Busy(_) | Self::Cni { code: 11, .. } => ErrorKind::TryAgain,
             Self::Several(list) => list.first().map_or(ErrorKind::Failed, Self::kind),
             Self::Sys(_) | Self::Json { .. } | Self::Cni { .. } => ErrorKind::Failed,
         }

@@ -14,6 +14,7 @@ mod bridge;
 mod cni;
 mod config;
 mod conntrack;
+mod current;
 mod error;
 mod holdings;
 mod inspect;

@@ -2,14 +2,17 @@
 
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use crate::attachment::{Attachment, Setup, check_id};
-use crate::bridge::Bridge;
-use crate::cni::{self, Client, NetworkList};
+use crate::cni::NetworkList;
+use crate::current::{Current, Parts};
 use crate::error::Doing as _;
 use crate::rtnl::Links;
 use crate::state::{Made, Record, State, identity};
-use crate::{Backend, Config, Error, Result, netns, sysctl};
+use crate::{Config, Error, Result, netns, sysctl};
 
 /// The network of all pods of a machine. Methods may be called from any thread and any process
 /// that shares the state directory; none of them may be one of tokio's workers. All calls are to
@@ -17,9 +20,7 @@ use crate::{Backend, Config, Error, Result, netns, sysctl};
 #[derive(Debug)]
 pub struct Network {
     pub(crate) state: State,
-    pub(crate) bridge: Bridge,
-    cni: Client,
-    config: Config,
+    current: Current,
 }
 
 /// Whether pods can be attached.
@@ -44,7 +45,7 @@ impl Network {
     pub fn open(config: Config, state_dir: &Path) -> Result<Self> {
         config.check()?;
         let this = Self::with(config, state_dir)?;
-        this.state.write_config(&this.config)?;
+        this.state.write_config(&this.parts().config)?;
         Ok(this)
     }
 
@@ -87,23 +88,75 @@ impl Network {
     }
 
     fn with(mut config: Config, state_dir: &Path) -> Result<Self> {
+        let state = State::open(state_dir, &config.cni.cache_dir, &config.owner)
+            .doing(|| format!("open the network's state {}", state_dir.display()))?;
+        config.take_subnets(&state.read_subnets()?);
         if !has_ipv6()? {
             config.subnet6 = None;
-            config.check()?;
         }
+        config.check()?;
         Ok(Self {
-            state: State::open(state_dir, &config.cni.cache_dir, &config.owner)
-                .doing(|| format!("open the network's state {}", state_dir.display()))?,
-            bridge: Bridge::new(config.clone()),
-            cni: Client::new(config.cni.clone()),
-            config,
+            state,
+            current: Current::new(config),
         })
     }
 
-    /// The configuration.
+    /// The configuration in force.
     #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> Config {
+        self.parts().config.clone()
+    }
+
+    pub(crate) fn parts(&self) -> Arc<Parts> {
+        self.current.get()
+    }
+
+    /// Gives the pods other subnets, as a cluster does that divides its addresses among machines;
+    /// families that are not named stay as they are. They are kept for the next one who opens the
+    /// network. Plugins of CNI that ask for ranges are given them, too.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while pods hold addresses of other subnets; what cannot work, and the
+    /// kernel's. The subnets stay as they were then.
+    pub fn set_subnets(&self, subnets: &[IpNet]) -> Result<()> {
+        self.current.replace(|old, attaching| {
+            let mut config = old.config.clone();
+            config.take_subnets(subnets);
+            if config == old.config {
+                return Ok(None);
+            }
+            config.check()?;
+            let held = self.state.addresses_held()?;
+            if config.subnets() != old.config.subnets() && (held > 0 || attaching > 0) {
+                return Err(Error::Busy(format!(
+                    "the pods' addresses cannot move from {} to {}: pods hold {held} of them; \
+                     remove the pods first",
+                    listed(&old.config.subnets()),
+                    listed(&config.subnets()),
+                )));
+            }
+            let new = Parts::new(config);
+            if new.network_list()?.is_none() {
+                self.rebuild(old, &new)?;
+            }
+            self.state.write_subnets(subnets)?;
+            self.state.write_config(&new.config)?;
+            Ok(Some(new))
+        })
+    }
+
+    /// The bridge anew, with other addresses; the old one comes back if that cannot be.
+    fn rebuild(&self, old: &Parts, new: &Parts) -> Result<()> {
+        {
+            let _lock = self.state.lock()?;
+            old.bridge.destroy()?;
+        }
+        let Err(error) = new.bridge.ensure(&self.state) else {
+            return Ok(());
+        };
+        let mut errors = vec![error];
+        errors.extend(old.bridge.ensure(&self.state).err());
+        Error::from_several(errors).map_or(Ok(()), Err)
     }
 
     /// A new network namespace with `lo` up, pinned under the configured directory. It is removed
@@ -114,7 +167,7 @@ impl Network {
     pub fn create_netns(&self, id: &str) -> Result<PathBuf> {
         check_id(id)?;
         self.state.mark_netns(id)?;
-        netns::create(&self.config.netns_dir, id)
+        netns::create(&self.parts().config.netns_dir, id)
     }
 
     /// Pins a network namespace that is there already, such as `/proc/PID/ns/net` of a sandbox
@@ -125,7 +178,7 @@ impl Network {
     pub fn adopt_netns(&self, id: &str, namespace: &Path) -> Result<PathBuf> {
         check_id(id)?;
         self.state.mark_netns(id)?;
-        netns::adopt(&self.config.netns_dir, id, namespace)
+        netns::adopt(&self.parts().config.netns_dir, id, namespace)
     }
 
     /// Attaches a pod. The same request again gets the same answer; after a crash in the middle it
@@ -135,6 +188,7 @@ impl Network {
     /// What failed, and after it what of the undoing failed.
     pub fn setup(&self, attachment: &Attachment) -> Result<Setup> {
         attachment.check()?;
+        let _attaching = self.current.attaching();
         let id = attachment.id.as_str();
         let lock = self.state.lock_id(id)?;
         match self.state.read(id) {
@@ -162,28 +216,12 @@ impl Network {
 
     /// The configuration of CNI that is in force; none if the built-in network is.
     fn network_list(&self) -> Result<Option<NetworkList>> {
-        if self.config.backend == Backend::Builtin {
-            return Ok(None);
-        }
-        let dir = &self.config.cni.conf_dir;
-        // Debian's podman leaves its own network there: it is no one's wish for pods.
-        let wanted =
-            |list: &NetworkList| self.config.backend == Backend::Cni || list.name != "podman";
-        match cni::load(dir, wanted) {
-            (Some(list), _) => Ok(Some(list)),
-            // A configuration that is broken is not one that is absent.
-            (None, mut errors) if !errors.is_empty() => Err(errors.remove(0)),
-            (None, _) if self.config.backend == Backend::Cni => Err(Error::Invalid(format!(
-                "no CNI configuration in {}: put one there, or configure the built-in network",
-                dir.display()
-            ))),
-            (None, _) => Ok(None),
-        }
+        self.parts().network_list()
     }
 
     fn build(&self, attachment: &Attachment) -> Result<Setup> {
         let record = |made| Record {
-            owner: self.config.owner.clone(),
+            owner: self.parts().config.owner.clone(),
             boot: self.state.boot().to_owned(),
             attachment: attachment.clone(),
             made,
@@ -196,8 +234,8 @@ impl Network {
                 result: None,
             }),
             None => {
-                let ips = self.state.reserve(&self.config, attachment)?;
-                record(Made::Builtin(self.bridge.place(attachment, ips)))
+                let ips = self.state.reserve(&self.parts().config, attachment)?;
+                record(Made::Builtin(self.parts().bridge.place(attachment, ips)))
             }
         };
         let finished = self.make(&mut record);
@@ -213,13 +251,20 @@ impl Network {
     fn make(&self, record: &mut Record) -> Result<Setup> {
         self.state.write(record)?;
         let setup = match &mut record.made {
-            Made::Builtin(place) => self.bridge.attach(&self.state, &record.attachment, place)?,
+            Made::Builtin(place) => {
+                self.parts()
+                    .bridge
+                    .attach(&self.state, &record.attachment, place)?
+            }
             Made::Cni { network, result } => {
                 let list = stored(network)?;
                 let _shared = self.state.share_plugins()?;
                 loopback_up(&record.attachment)?;
-                let answer = self.cni.add(&list, &record.attachment)?;
-                let setup = self.cni.setup(&answer, &record.attachment.interface);
+                let answer = self.parts().cni.add(&list, &record.attachment)?;
+                let setup = self
+                    .parts()
+                    .cni
+                    .setup(&answer, &record.attachment.interface);
                 *result = Some(answer);
                 setup?
             }
@@ -258,7 +303,7 @@ impl Network {
             Err(error) => errors.push(error),
         }
         if self.state.has_netns(id) {
-            match netns::remove(&self.config.netns_dir, id) {
+            match netns::remove(&self.parts().config.netns_dir, id) {
                 Ok(()) => errors.extend(self.state.unmark_netns(id).err()),
                 Err(error) => errors.push(error),
             }
@@ -269,12 +314,14 @@ impl Network {
     /// Undoes what a record says, and then the record.
     fn undo(&self, record: &Record) -> Result<()> {
         let mut errors = match &record.made {
-            Made::Builtin(place) => self.bridge.detach(&self.state, record, place),
+            Made::Builtin(place) => self.parts().bridge.detach(&self.state, record, place),
             Made::Cni { network, result } => match stored(network) {
                 Ok(list) => {
                     let attachment = &record.attachment;
                     let there = record.boot == self.state.boot() && record.has_namespace();
-                    self.cni.del(&list, attachment, result.as_ref(), there)
+                    self.parts()
+                        .cni
+                        .del(&list, attachment, result.as_ref(), there)
                 }
                 Err(error) => vec![error],
             },
@@ -285,7 +332,7 @@ impl Network {
         if let Made::Builtin(place) = &record.made
             && crate::bridge::needs_localnet(&record.attachment, place)
         {
-            errors.extend(self.bridge.close_localnet(&self.state).err());
+            errors.extend(self.parts().bridge.close_localnet(&self.state).err());
         }
         Error::from_several(errors).map_or(Ok(()), Err)
     }
@@ -293,7 +340,7 @@ impl Network {
     /// A crash before the record was written left addresses; a lost record leaves more.
     fn undo_unrecorded(&self, id: &str) -> Result<()> {
         let mut errors = Vec::new();
-        errors.extend(self.bridge.remove_by_id(id).err());
+        errors.extend(self.parts().bridge.remove_by_id(id).err());
         if errors.is_empty() {
             errors.extend(self.state.release_all(id).err());
         }
@@ -343,7 +390,7 @@ impl Network {
                 Err(error) => return vec![error],
             }
         }
-        self.cni.gc(&list, &valid)
+        self.parts().cni.gc(&list, &valid)
     }
 
     /// Ids of our owner that hold anything.
@@ -357,7 +404,7 @@ impl Network {
             list.retain(|id| {
                 // What cannot be read is no one's but ours to clean up.
                 let record = self.state.read(id).ok().flatten();
-                record.is_none_or(|record| record.owner == self.config.owner)
+                record.is_none_or(|record| record.owner == self.parts().config.owner)
             });
             list
         }));
@@ -367,7 +414,9 @@ impl Network {
             Links::open()
                 .and_then(|mut links| links.list())
                 .map(|links| {
-                    let ours = links.iter().filter_map(|link| self.bridge.id_of(link));
+                    let ours = links
+                        .iter()
+                        .filter_map(|link| self.parts().bridge.id_of(link));
                     ours.filter(|id| check_id(id).is_ok()).collect()
                 }),
         );
@@ -412,10 +461,12 @@ impl Network {
             return Err(Error::Drift("it was attached before a reboot".into()));
         }
         match &record.made {
-            Made::Builtin(place) => self.bridge.check(&record.attachment, place),
+            Made::Builtin(place) => self.parts().bridge.check(&record.attachment, place),
             Made::Cni { network, result } => {
                 let list = stored(network)?;
-                self.cni.check(&list, &record.attachment, result.as_ref())
+                self.parts()
+                    .cni
+                    .check(&list, &record.attachment, result.as_ref())
             }
         }
     }
@@ -432,13 +483,13 @@ impl Network {
         };
         let answer = self.network_list().and_then(|list| match list {
             Some(list) => {
-                self.cni.status(&list)?;
+                self.parts().cni.status(&list)?;
                 Ok(ready(format!("CNI network {}", list.name), Vec::new()))
             }
             None => {
-                let link = self.bridge.ensure(&self.state)?;
+                let link = self.parts().bridge.ensure(&self.state)?;
                 let message = format!("built-in network on the bridge {}", link.name);
-                Ok(ready(message, self.bridge.warnings()))
+                Ok(ready(message, self.parts().bridge.warnings()))
             }
         });
         answer.unwrap_or_else(|error| Status {
@@ -463,7 +514,7 @@ impl Network {
     /// The kernel's.
     pub fn destroy(&self) -> Result<()> {
         let _lock = self.state.lock()?;
-        self.bridge.destroy()
+        self.parts().bridge.destroy()
     }
 }
 
@@ -473,6 +524,11 @@ fn stored(network: &serde_json::Value) -> Result<NetworkList> {
     let list = NetworkList::parse(network).map_err(invalid)?;
     list.check().map_err(invalid)?;
     Ok(list)
+}
+
+fn listed(subnets: &[IpNet]) -> String {
+    let words: Vec<String> = subnets.iter().map(IpNet::to_string).collect();
+    words.join(", ")
 }
 
 /// What the plugin `loopback` would do.

@@ -87,6 +87,8 @@ pub(crate) struct Place {
 
 /// Name of the file with the configuration.
 const CONFIG: &str = "network";
+/// Name of the file with subnets that were given while the network ran.
+const SUBNETS: &str = "subnets";
 
 /// The directory of a network's state.
 #[derive(Debug)]
@@ -149,6 +151,30 @@ impl State {
         let _lock = self.lock()?;
         fs::write(&draft, text).context("write", what)?;
         Ok(fs::rename(&draft, &path).context("rename", what)?)
+    }
+
+    /// Keeps the subnets that a cluster gave this machine.
+    pub(crate) fn write_subnets(&self, subnets: &[IpNet]) -> Result<()> {
+        let path = self.dir.join(SUBNETS);
+        let what = || path.display().to_string();
+        let text: String = subnets.iter().map(|net| format!("{net}\n")).collect();
+        let draft = draft_of(&path);
+        fs::write(&draft, text).context("write", what)?;
+        Ok(fs::rename(&draft, &path).context("rename", what)?)
+    }
+
+    /// Those subnets; none if there was no such word.
+    pub(crate) fn read_subnets(&self) -> Result<Vec<IpNet>> {
+        let path = self.dir.join(SUBNETS);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.context("read", || path.display().to_string())?,
+        };
+        let subnet = |line: &str| {
+            line.parse()
+                .map_err(|_| Error::Invalid(format!("{}: {line:?} is no subnet", path.display())))
+        };
+        text.lines().map(subnet).collect()
     }
 
     /// What was written down in this boot.

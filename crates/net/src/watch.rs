@@ -58,7 +58,7 @@ impl Network {
     /// # Errors
     /// The kernel's; what could be put back is.
     pub fn repair(&self) -> Result<Vec<String>> {
-        self.bridge.repair(&self.state)
+        self.parts().bridge.repair(&self.state)
     }
 
     /// Watches the kernel from a thread of its own, in the caller's network namespace: after a
@@ -152,7 +152,8 @@ impl Watcher {
 
     /// Something of our tables went, or a rule came.
     fn is_about_rules(&self, message: &Message) -> bool {
-        let name = self.network.bridge.ruleset.table.as_bytes();
+        let parts = self.network.parts();
+        let name = parts.bridge.ruleset.table.as_bytes();
         nft::is_loss(message.kind)
             && attributes(&message.body, 4)
                 .iter()
@@ -167,14 +168,14 @@ impl Watcher {
             return is_end_of_forwarding(&message.body);
         }
         if message.kind == RTM_DELADDR {
-            let index = self.network.bridge.known_index();
+            let index = self.network.parts().bridge.known_index();
             return parse_address(&message.body).is_some_and(|a| a.index == index);
         }
         let link = parse_link(&message.body);
         let Some(link) = link.filter(|_| [RTM_NEWLINK, RTM_DELLINK].contains(&message.kind)) else {
             return false;
         };
-        let ours = link.name == self.network.config().bridge;
+        let ours = link.name == self.network.parts().config.bridge;
         let port = link.name.starts_with(LINK);
         if message.kind == RTM_DELLINK {
             return ours || port;

@@ -203,7 +203,7 @@ impl Engine {
         let directory = File::open(root).doing(|| format!("open({})", root.display()))?;
         let user = oci::user::resolve(directory.as_fd(), &image.config.user, &security)?;
         let mounts = self.image_volumes(container, &record.config)?;
-        let (spec, warnings) = oci::container(ContainerInput {
+        let (mut spec, warnings) = oci::container(ContainerInput {
             id: &container.id,
             pod_id: &pod.id,
             config: &record.config,
@@ -225,7 +225,8 @@ impl Engine {
             tracing::warn!(container = %container.name(), %warning);
         }
         let bundle = container.pod.dir.join(&container.id);
-        write_bundle(&bundle, &spec)?;
+        let external = settings.handler(&pod.handler)?;
+        write_bundle(&bundle, &mut spec, external.as_ref())?;
         let mut record = lock(&container.record);
         record.uid = user.uid;
         record.gid = user.gid;

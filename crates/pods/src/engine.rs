@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::container::{Container, Phase};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::journal::{Journal, What};
 use crate::oci::Host;
 use crate::operation::{Observer, Operations, lock};
@@ -137,6 +137,36 @@ impl Engine {
         crate::supervisor::blocking(move || Ok(network.status()))
             .await
             .ok()
+    }
+
+    /// The pods' subnets, with commas between.
+    pub fn pod_subnets(&self) -> String {
+        let config = self.0.network.config();
+        let four = config.subnet4.map(|net| net.to_string());
+        let six = config.subnet6.map(|net| net.to_string());
+        let all: Vec<String> = four.into_iter().chain(six).collect();
+        all.join(",")
+    }
+
+    /// Gives the pods other subnets: one, or one of each family with a comma between.
+    ///
+    /// # Errors
+    /// What is no subnet; pods that hold addresses of the old ones.
+    pub async fn set_pod_subnets(&self, text: &str) -> Result<()> {
+        let what = || format!("pods' subnets {text}");
+        let subnets: std::result::Result<Vec<_>, _> =
+            text.split(',').map(|net| net.trim().parse()).collect();
+        let subnets = subnets.map_err(|e| Error::invalid(format!("{}: {e}", what())))?;
+        let network = Arc::clone(&self.0.network);
+        let done = crate::supervisor::blocking(move || Ok(network.set_subnets(&subnets))).await?;
+        done.map_err(|e| {
+            let kind = match e.kind() {
+                net::ErrorKind::TryAgain => Kind::State,
+                net::ErrorKind::Invalid => Kind::Invalid,
+                _ => Kind::Failed,
+            };
+            Error::new(kind, format!("{}: {e}", what()))
+        })
     }
 
     /// The store of images.

@@ -177,7 +177,7 @@ impl Engine {
             if !shared.host_ipc {
                 files::mount_shm(&pod.dir, settings.shm_size, shared.user.as_ref())?;
             }
-            let spec = oci::sandbox(SandboxInput {
+            let mut spec = oci::sandbox(SandboxInput {
                 id: &pod.id,
                 config: &record.config,
                 root: &engine.places().run.join("pause"),
@@ -186,7 +186,8 @@ impl Engine {
                 host: engine.host(),
             })?;
             let bundle = pod.dir.join("sandbox");
-            write_bundle(&bundle, &spec)?;
+            let external = settings.handler(&record.handler)?;
+            write_bundle(&bundle, &mut spec, external.as_ref())?;
             Ok(bundle)
         })
         .await
@@ -239,8 +240,19 @@ pub(crate) fn new_id() -> Result<String> {
     Ok(crate::record::hex(&bytes))
 }
 
-/// Writes a bundle.
-pub(crate) fn write_bundle(dir: &std::path::Path, spec: &spec::oci::Spec) -> Result<()> {
+/// The version of the specification that other runtimes are told: crun 1.8 knows no later one, and
+/// what is newer in a document is passed over by those who do not know it.
+const VERSION_FOR_OTHERS: &str = "1.0.2";
+
+/// Writes a bundle, for hull or for another runtime.
+pub(crate) fn write_bundle(
+    dir: &std::path::Path,
+    spec: &mut spec::oci::Spec,
+    runtime: Option<&External>,
+) -> Result<()> {
+    if runtime.is_some() {
+        VERSION_FOR_OTHERS.clone_into(&mut spec.oci_version);
+    }
     files::private_dir(dir)?;
     let path = dir.join("config.json");
     let what = || format!("write({})", path.display());

@@ -118,9 +118,9 @@ async fn old_spdy() {
     }
 }
 
-/// The forms of WebSocket that our client does not speak.
+/// What is said in each form of WebSocket, as clients written in Go expect it.
 #[tokio::test]
-async fn old_websocket() {
+async fn messages_of_websocket() {
     let running = start(Config::default()).await;
     let success = r#"{"metadata":{},"status":"Success"}"#;
     let table = [
@@ -129,6 +129,7 @@ async fn old_websocket() {
         ("v4.channel.k8s.io", false, success),
         ("base64.channel.k8s.io", true, ""),
         ("v4.base64.channel.k8s.io", true, success),
+        ("v5.channel.k8s.io", false, success),
     ];
     for (protocol, base64, outcome) in table {
         let url = running.exec_url(&["head", "-c", "5"], all());
@@ -165,7 +166,11 @@ async fn old_websocket() {
                         engine.decode(&text[1..]).expect("base64"),
                     )
                 }
-                Message::Close(_) => break,
+                Message::Close(frame) => {
+                    let code = frame.map(|frame| u16::from(frame.code));
+                    assert_eq!(code, Some(1000), "{protocol}");
+                    break;
+                }
                 other => panic!("{protocol}: {other:?}"),
             };
             match channel {

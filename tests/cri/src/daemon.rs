@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -85,7 +86,9 @@ impl Daemon {
             options.config
         );
         fs::write(self.dir.join("hull.toml"), config).unwrap();
-        let registries = "[[registry]]\nlocation = \"127.0.0.1:5000\"\ninsecure = true\n";
+        let registries: String = [5000, 5001]
+            .map(|port| format!("[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n"))
+            .concat();
         fs::write(self.dir.join("registries.conf"), registries).unwrap();
         image_maker::install(&self.dir.join("state"), &self.dir);
         // An uplink that leads nowhere: pods have a gateway, and nothing leaves.
@@ -339,6 +342,35 @@ impl Daemon {
             output.status.code().unwrap_or(-1),
             String::from_utf8_lossy(&text).into_owned(),
         )
+    }
+
+    /// hullctl in the daemon's network, asking the daemon.
+    #[must_use]
+    pub fn hullctl(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net=/run/netns/{}", self.token))
+            .arg(programs_dir().join("hullctl"))
+            .arg("--runtime-endpoint")
+            .arg(self.dir.join("hulld.sock"))
+            .args(args)
+            .env_remove("CRI_CONFIG_FILE");
+        command
+    }
+
+    /// What hullctl prints, which must succeed.
+    #[must_use]
+    pub fn shown(&self, args: &[&str]) -> String {
+        let output = self.hullctl(args).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "hullctl {args:?}: {complaint}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Does something in the daemon's network: a socket that is made there stays there.
+    pub fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let netns = fs::File::open(format!("/run/netns/{}", self.token)).unwrap();
+        net::netns::inside(netns.as_fd(), || Ok(work())).unwrap()
     }
 
     /// What pods have left on the machine: mounts, control groups, processes.

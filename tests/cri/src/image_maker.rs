@@ -13,10 +13,10 @@ use serde_json::json;
 /// Its name in the store.
 pub const IMAGE: &str = "hull.test/busybox:1";
 
-const APPLETS: [&str; 30] = [
+const APPLETS: [&str; 31] = [
     "sh", "sleep", "cat", "echo", "id", "true", "false", "ls", "ip", "mount", "grep", "touch",
     "dd", "head", "tail", "hostname", "ps", "env", "kill", "wget", "nc", "httpd", "stat", "seq",
-    "yes", "mkdir", "sysctl", "df", "test", "wc",
+    "yes", "mkdir", "sysctl", "df", "test", "wc", "ping",
 ];
 
 /// Puts the image into the store below `state`.

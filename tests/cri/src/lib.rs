@@ -5,10 +5,12 @@
 
 mod daemon;
 mod image_maker;
+mod registry;
 mod requests;
 
 pub use daemon::{Daemon, Options, programs_dir};
 pub use image_maker::IMAGE;
+pub use registry::Registry;
 pub use requests::{container, pod, sleeper};
 
 /// Waits until `done` says so; a test that waits for ever fails by its runner's limit, so this

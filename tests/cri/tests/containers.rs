@@ -36,6 +36,11 @@ async fn users_groups_and_capabilities() {
         (user.uid, user.gid, user.supplemental_groups),
         (101, 102, vec![33, 102, 9000])
     );
+    let mut group = sleeper("group");
+    security(&mut group).run_as_group = Some(v1::Int64Value { value: 33 });
+    let refused = daemon.try_create(&id, group).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument, "{refused}");
+    assert!(refused.message().contains("run_as_group"), "{refused}");
     let mut caps = sleeper("caps");
     security(&mut caps).capabilities = Some(v1::Capability {
         add_capabilities: vec!["NET_ADMIN".to_owned()],

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use cri_api::v1;
-use cri_suite::{Daemon, Options, container, pod, sleeper};
+use cri_suite::{Daemon, Options, container, pod, sleeper, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_and_a_container_from_birth_to_death() {
@@ -82,4 +82,61 @@ async fn ends_have_their_true_reasons() {
     );
     daemon.remove_pod(&id).await;
     assert_eq!(daemon.leftovers(), Vec::<String>::new());
+}
+
+/// A program that is told to end before it listens is told again: it ends by its own code.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_heard_by_who_listens_later() {
+    let daemon = Daemon::start(Options::default()).await;
+    let id = daemon.run_pod(pod("deaf")).await;
+    let program =
+        "until test -e /data/go; do sleep 0.05; done; trap 'exit 5' TERM; sleep 3600 & wait";
+    let c = daemon
+        .run(&id, container("c", &["/bin/sh", "-c", program]))
+        .await;
+    let request = v1::StopContainerRequest {
+        container_id: c.clone(),
+        timeout: 120,
+    };
+    let mut runtime = daemon.runtime();
+    let stop = tokio::spawn(async move { runtime.stop_container(request).await });
+    until("the stop is under way", async || {
+        let status = v1::StatusRequest { verbose: true };
+        let status = daemon.runtime().status(status).await.unwrap().into_inner();
+        status.info["operations"].contains("StopContainer")
+    })
+    .await;
+    assert_eq!(daemon.exec(&c, &["touch", "/data/go"]).await.0, 0);
+    stop.await.unwrap().unwrap();
+    assert_eq!(daemon.status(&c).await.exit_code, 5);
+    daemon.remove_pod(&id).await;
+}
+
+/// Everybody who removes an image at the same time succeeds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_is_removed_by_many() {
+    let daemon = Daemon::start(Options::default()).await;
+    let list = v1::ListImagesRequest::default();
+    let list = daemon
+        .images()
+        .list_images(list)
+        .await
+        .unwrap()
+        .into_inner();
+    let mut tasks = Vec::new();
+    for _ in 0..16 {
+        let mut images = daemon.images();
+        let request = v1::RemoveImageRequest {
+            image: Some(v1::ImageSpec {
+                image: list.images[0].id.clone(),
+                ..Default::default()
+            }),
+        };
+        tasks.push(tokio::spawn(
+            async move { images.remove_image(request).await },
+        ));
+    }
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
 }

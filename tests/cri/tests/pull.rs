@@ -2,73 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::process::{Child, Command, Stdio};
-
 use cri_api::v1;
-use cri_suite::{Daemon, Options, container, pod, until};
-
-struct Registry(Child);
-
-impl Registry {
-    /// Debian's, in the daemon's network.
-    fn start(daemon: &Daemon) -> Self {
-        let config = daemon.dir.join("registry.yml");
-        let storage = daemon.dir.join("registry");
-        let text = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: 127.0.0.1:5000\n",
-            storage.display()
-        );
-        std::fs::write(&config, text).unwrap();
-        let child = Command::new("nsenter")
-            .arg(format!("--net=/run/netns/{}", daemon.token))
-            .args(["docker-registry", "serve"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Copies the stage's image into the registry, under two names.
-fn push(daemon: &Daemon) {
-    let layout = format!("oci:{}", daemon.dir.join("layout").display());
-    for name in ["app", "pinned"] {
-        let to = format!("docker://127.0.0.1:5000/{name}:1");
-        let copy = [
-            "skopeo",
-            "copy",
-            "-q",
-            "--dest-tls-verify=false",
-            &layout,
-            &to,
-        ];
-        let (code, text) = daemon.in_network(&copy);
-        assert_eq!(code, 0, "{text}");
-    }
-}
-
-/// A registry with the image.
-async fn filled(daemon: &Daemon) -> Registry {
-    let registry = Registry::start(daemon);
-    let url = "http://127.0.0.1:5000/v2/";
-    let ping = ["busybox", "wget", "-q", "-O", "-", url];
-    until("the registry answers", async || {
-        daemon.in_network(&ping).0 == 0
-    })
-    .await;
-    push(daemon);
-    registry
-}
+use cri_suite::{Daemon, Options, Registry, container, pod};
 
 fn spec(image: &str) -> Option<v1::ImageSpec> {
     Some(v1::ImageSpec {
@@ -115,7 +50,7 @@ async fn pulled_run_and_removed() {
         ..Options::default()
     };
     let daemon = Daemon::start(options).await;
-    let _registry = filled(&daemon).await;
+    let _registry = Registry::start(&daemon, &["app", "pinned"]).await;
     let mut images = daemon.images();
     let remove = v1::RemoveImageRequest {
         image: spec(cri_suite::IMAGE),
@@ -154,7 +89,7 @@ async fn pulled_run_and_removed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn how_far_a_pull_is() {
     let daemon = Daemon::start(Options::default()).await;
-    let _registry = filled(&daemon).await;
+    let _registry = Registry::start(&daemon, &["app", "pinned"]).await;
     let mut images = daemon.images();
     let image = spec(cri_suite::IMAGE);
     let remove = v1::RemoveImageRequest { image };

@@ -26,5 +26,5 @@ mod pattern;
 mod session;
 
 pub use document::steps_of;
-pub use image::debian;
+pub use image::{debian, nginx};
 pub use session::Session;

@@ -31,7 +31,8 @@ struct Last {
 
 impl Session {
     /// A session in an arena of its own, where `hull` is the runtime under test, `hullctl` the
-    /// workspace's, and `$IMAGE` the directory of the image.
+    /// workspace's, and `$IMAGE` the directory of the image. A daemon puts
+    /// its control groups below `$CGROUPS`.
     ///
     /// # Panics
     /// When the arena cannot be made.
@@ -99,8 +100,19 @@ impl Session {
             format!("PATH={dir}/bin:{system}"),
             format!("IMAGE={}", self.image),
         );
+        let groups = format!("CGROUPS={}", self.arena.cgroup_parent());
         let script = format!("cd {dir} && {command}");
-        let words = ["env", "TERM=xterm", &path, &image, "sh", "-c", &script];
+        let words = [
+            "env",
+            "TERM=xterm",
+            "CONTAINER_RUNTIME_ENDPOINT=unix:///run/hull/hulld.sock",
+            &path,
+            &image,
+            &groups,
+            "sh",
+            "-c",
+            &script,
+        ];
         words.map(str::to_owned).to_vec()
     }
 
@@ -160,21 +172,26 @@ impl Session {
     }
 }
 
-/// `hullctl` from where the runtime under test is, if that is a build of ours, else from the build
-/// of this test.
-fn workspace_hullctl(runtime: &Runtime) -> PathBuf {
-    let beside = runtime.path.with_file_name("hullctl");
+/// A program of the workspace from where the runtime under test is, if that is a build of ours,
+/// else from the build of this test.
+fn of_workspace(runtime: &Runtime, program: &str) -> PathBuf {
+    let beside = runtime.path.with_file_name(program);
     if runtime.kind == Kind::Hull && beside.exists() {
         return beside;
     }
-    client_suite::built("hullctl")
+    client_suite::built(program)
 }
 
 /// Puts `hull` into the directory `bin`: the runtime under test, which needs hull's terminal
-/// receiver when it is a peer. And `hullctl`, which is always the workspace's.
+/// receiver when it is a peer. And `hulld` and `hullctl`, which are always the workspace's; the
+/// latter also as `crictl`, unless `WALKTHROUGH_CRICTL` names another one.
 fn install(runtime: &Runtime, bin: &Path) {
     fs::create_dir(bin).unwrap();
-    symlink(workspace_hullctl(runtime), bin.join("hullctl")).unwrap();
+    let hullctl = of_workspace(runtime, "hullctl");
+    let crictl = std::env::var_os("WALKTHROUGH_CRICTL").map_or_else(|| hullctl.clone(), Into::into);
+    symlink(hullctl, bin.join("hullctl")).unwrap();
+    symlink(crictl, bin.join("crictl")).unwrap();
+    symlink(of_workspace(runtime, "hulld"), bin.join("hulld")).unwrap();
     let name = bin.join("hull");
     if runtime.kind == Kind::Hull {
         symlink(&runtime.path, name).unwrap();

@@ -1,6 +1,6 @@
 //! The sessions, on the runtime under test.
 
-use walkthrough::{Session, debian, steps_of};
+use walkthrough::{Session, debian, nginx, steps_of};
 
 #[test]
 fn the_parts_of_a_container() {
@@ -19,4 +19,10 @@ fn the_tour() {
 fn the_life_of_a_container() {
     let session = Session::new("walkthrough", Some(&debian()));
     session.play(include_str!("../runtime.session"));
+}
+
+#[test]
+fn a_kubernetes_workload_without_kubernetes() {
+    let session = Session::new("part2", Some(&nginx()));
+    session.play(include_str!("../part2.session"));
 }

@@ -114,8 +114,7 @@ impl RuntimeApi {
                 "operations".to_owned(),
                 self.running_operations().to_string(),
             );
-            let cidr = self.pod_cidr.lock().map(|c| c.clone()).unwrap_or_default();
-            info.insert("podCIDR".to_owned(), cidr);
+            info.insert("podCIDR".to_owned(), self.engine.pod_subnets());
         }
         v1::StatusResponse {
             status: Some(v1::RuntimeStatus {
@@ -148,6 +147,8 @@ impl RuntimeApi {
                     "seconds": o.age.as_secs_f64(),
                     "stage": o.stage,
                     "stageSeconds": o.stage_age.as_secs_f64(),
+                    "bytes": o.bytes.0,
+                    "bytesExpected": o.bytes.1,
                 })
             })
             .collect()

@@ -20,18 +20,13 @@ impl RuntimeApi {
         self.engine.checkpoint(id, location.into(), timeout).await
     }
 
-    /// The kubelet's range of addresses. The built-in network has its own by configuration, and
-    /// CNI plugins have theirs; it is told in `Status`.
-    pub(super) fn set_pod_cidr(&self, cidr: &str) {
+    /// The kubelet's range of addresses: one subnet, or one of each family with a comma between.
+    pub(super) async fn set_pod_cidr(&self, cidr: &str) -> pods::Result<()> {
         if cidr.is_empty() {
-            return;
+            return Ok(());
         }
-        tracing::info!(
-            cidr,
-            "UpdateRuntimeConfig: pod addresses come from hull.toml or the CNI configuration"
-        );
-        if let Ok(mut kept) = self.pod_cidr.lock() {
-            cidr.clone_into(&mut kept);
-        }
+        self.engine.set_pod_subnets(cidr).await?;
+        tracing::info!(cidr, "UpdateRuntimeConfig: the pods' subnets");
+        Ok(())
     }
 }

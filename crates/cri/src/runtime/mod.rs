@@ -10,7 +10,7 @@ mod service;
 pub(crate) use about::now;
 
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use pods::Engine;
 use streaming::server::Server;
@@ -27,8 +27,6 @@ pub struct RuntimeApi {
     /// The daemon's configuration as text, for `Status`.
     describe: Arc<dyn Fn() -> String + Send + Sync>,
     streams: Server<Pods>,
-    /// What UpdateRuntimeConfig has told.
-    pod_cidr: Arc<Mutex<String>>,
 }
 
 impl fmt::Debug for RuntimeApi {
@@ -54,7 +52,6 @@ impl RuntimeApi {
             version: version.to_owned(),
             describe,
             streams,
-            pod_cidr: Arc::default(),
         }
     }
 }

@@ -336,8 +336,8 @@ impl RuntimeService for RuntimeApi {
             .audit
             .asked(&from, "UpdateRuntimeConfig", objects::runtime());
         let asked = asked.with(format!("pod CIDR {cidr}"));
-        self.set_pod_cidr(&cidr);
-        asked.done(Ok(Response::new(v1::UpdateRuntimeConfigResponse {})))
+        let done = self.set_pod_cidr(&cidr).await;
+        asked.done(answer(done.map(|()| v1::UpdateRuntimeConfigResponse {})))
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {

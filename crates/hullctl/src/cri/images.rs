@@ -12,7 +12,7 @@ use regex::Regex;
 use super::args::{self, duration, flag, option, options, output, text, texts, time};
 use super::client::Cri;
 use super::output::{Table, document, human_size, line, print, short};
-use super::{files, message, terminal};
+use super::{files, message, terminal, transfer};
 
 /// The definitions.
 pub fn commands() -> Vec<Command> {
@@ -38,6 +38,10 @@ pub fn commands() -> Vec<Command> {
             "pod-config",
             "POD.json|yaml",
             "The pod that it is for",
+        ))
+        .arg(flag(
+            "progress",
+            "Show how far it is, also if this is no terminal (hulld tells it)",
         ))
         .args_conflicts_with_subcommands(true);
     let rmi = Command::new("rmi")
@@ -321,9 +325,9 @@ pub async fn pull_one(
         async move { client.pull_image(request).await }
     };
     let what = format!("pull {}", image.image);
-    let answer = cri
-        .within(limit.filter(|l| !l.is_zero()), &what, call)
-        .await?;
+    let pull = cri.within(limit.filter(|l| !l.is_zero()), &what, call);
+    let must = matches!(m.try_get_one::<bool>("progress"), Ok(Some(true)));
+    let answer = transfer::shown(cri, &image.image, must, pull).await?;
     Ok(answer.image_ref)
 }
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgMatches, Command};
 use cri_api::v1;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::args::{self, flag, option, options, output, text, texts};
 use super::client::Cri;
 use super::message;
-use super::output::{document, info as added, line, print, yaml};
+use super::output::{Table, document, info as added, line, print, yaml};
 use super::settings::{File, KEYS, config_path, socket};
 
 /// The definitions.
@@ -60,30 +60,45 @@ pub async fn info(cri: &Cri, m: &ArgMatches) -> Result<()> {
     let quiet = m.get_flag("quiet");
     let request = v1::StatusRequest { verbose: !quiet };
     let answer = look!(cri, "status of the runtime", runtime.status(request))?;
-    let mut json = Map::new();
+    let mut shown = Map::new();
     let status = answer.status.unwrap_or_default();
-    json.insert(
+    shown.insert(
         "status".to_owned(),
         message::to_json("RuntimeStatus", &status)?,
     );
     let handlers = answer.runtime_handlers.iter();
-    let handlers: Result<Vec<Value>> = handlers
-        .map(|h| message::to_json("RuntimeHandler", h))
-        .collect();
-    json.insert("runtimeHandlers".to_owned(), Value::Array(handlers?));
+    shown.insert(
+        "runtimeHandlers".to_owned(),
+        handlers.map(handler).collect(),
+    );
     if let Some(features) = &answer.features {
-        json.insert(
+        shown.insert(
             "features".to_owned(),
-            message::to_json("RuntimeFeatures", features)?,
+            json!({
+                "supplemental_groups_policy": features.supplemental_groups_policy,
+                "user_namespaces_host_network": features.user_namespaces_host_network,
+            }),
         );
     }
-    json.extend(added(&answer.info));
+    shown.extend(added(&answer.info));
     let format = text(m, "output").unwrap_or_default();
     document(
-        &Value::Object(json),
+        &Value::Object(shown),
         &format,
         text(m, "template").as_deref(),
     )
+}
+
+/// A handler as crictl has it: other than elsewhere, names are not in camel case here.
+fn handler(handler: &v1::RuntimeHandler) -> Value {
+    let features = handler.features.unwrap_or_default();
+    json!({
+        "name": handler.name,
+        "features": {
+            "recursive_read_only_mounts": features.recursive_read_only_mounts,
+            "user_namespaces": features.user_namespaces,
+        },
+    })
 }
 
 /// `version`.
@@ -163,7 +178,11 @@ pub fn config(outer: &ArgMatches, inner: Option<&ArgMatches>, m: &ArgMatches) ->
         }
         return line(&file.text(&key).unwrap_or_default());
     }
-    print(&yaml(&Value::Object(file.0))?)
+    let mut table = Table::new(["KEY", "VALUE"]);
+    for key in KEYS {
+        table.row(vec![(*key).to_owned(), file.text(key).unwrap_or_default()]);
+    }
+    table.print()
 }
 
 /// A value as it goes into the file.

@@ -7,7 +7,7 @@ use regex::Regex;
 
 use super::args::{self, container_filters, flag, number, option, options, output, text, texts};
 use super::client::Cri;
-use super::output::{Table, ago, document, line, pairs, print, short};
+use super::output::{Table, ago, document, line, pairs, print, rfc3339, short};
 use super::{images, message};
 
 /// The labels by which the kubelet says whose a container is.
@@ -180,10 +180,6 @@ pub async fn containers(cri: &Cri, m: &ArgMatches) -> Result<()> {
         true => id.to_owned(),
         false => short(id),
     };
-    let known = |text: &str| match text {
-        "" => "unknown".to_owned(),
-        text => text.to_owned(),
-    };
     for container in &containers {
         let mut image = container
             .image
@@ -211,12 +207,25 @@ pub async fn containers(cri: &Cri, m: &ArgMatches) -> Result<()> {
     table.print()
 }
 
+/// What a pod without the kubelet's labels is called.
+fn known(text: &str) -> String {
+    match text {
+        "" => "unknown".to_owned(),
+        text => text.to_owned(),
+    }
+}
+
 fn is_bare_id(image: &str) -> bool {
     image.len() == 64 && image.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn long_container(c: &v1::Container) -> String {
-    let mut out = format!("ID: {}\nPodID: {}\n", c.id, c.pod_sandbox_id);
+    let mut out = format!(
+        "ID: {}\nPodID: {}\nNamespace: {}\n",
+        c.id,
+        c.pod_sandbox_id,
+        known(label(c, POD_NAMESPACE))
+    );
     if let Some(metadata) = &c.metadata {
         out.push_str(&format!(
             "Name: {}\nAttempt: {}\n",
@@ -310,27 +319,33 @@ pub async fn pods(cri: &Cri, m: &ArgMatches) -> Result<()> {
             metadata.name,
             metadata.namespace,
             metadata.attempt.to_string(),
-            match pod.runtime_handler.as_str() {
-                "" => "(default)".to_owned(),
-                handler => handler.to_owned(),
-            },
+            handler(pod).to_owned(),
         ]);
     }
     table.print()
 }
 
+fn handler(pod: &v1::PodSandbox) -> &str {
+    match pod.runtime_handler.as_str() {
+        "" => "(default)",
+        handler => handler,
+    }
+}
+
 fn long_pod(pod: &v1::PodSandbox) -> String {
     let metadata = pod.metadata.clone().unwrap_or_default();
     format!(
-        "ID: {}\nName: {}\nUID: {}\nNamespace: {}\nAttempt: {}\nStatus: {}\nCreated: {}\n{}{}\n",
+        "ID: {}\nName: {}\nUID: {}\nNamespace: {}\nAttempt: {}\nStatus: {}\nCreated: {}\n\
+         {}{}Runtime: {}\n\n",
         pod.id,
         metadata.name,
         metadata.uid,
         metadata.namespace,
         metadata.attempt,
         pod_word(pod.state()),
-        ago(pod.created_at),
+        rfc3339(pod.created_at),
         pairs("Labels", &pod.labels),
         pairs("Annotations", &pod.annotations),
+        handler(pod),
     )
 }

@@ -49,6 +49,7 @@ mod schema;
 mod settings;
 mod stats;
 mod terminal;
+mod transfer;
 
 use std::ffi::OsString;
 use std::path::Path;

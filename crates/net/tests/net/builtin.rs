@@ -395,7 +395,7 @@ fn who_joins_a_network_takes_it_as_it_is() {
             ..lab.config()
         };
         let first = Network::join(lab.config(), &lab.state()).unwrap();
-        assert_eq!(first.config(), &lab.config(), "there is none yet");
+        assert_eq!(first.config(), lab.config(), "there is none yet");
         let network = Network::open(config, &lab.state()).unwrap();
         let a = lab.pod(&network, "a");
         let mut other = lab.config();

@@ -83,6 +83,12 @@ fn wanted(image_user: &str, asked: &LinuxContainerSecurityContext) -> Result<(Na
         .map(|g| id(g.value, "group"))
         .transpose()?
         .map(Name::Id);
+    // So says the CRI: a group of the request does not go with a user of the image.
+    if group.is_some() && asked.run_as_user.is_none() && asked.run_as_username.is_empty() {
+        return Err(Error::invalid(
+            "run_as_group: run_as_user or run_as_username must be set, too",
+        ));
+    }
     if let Some(uid) = asked.run_as_user {
         return Ok((Name::Id(id(uid.value, "user")?), group));
     }
@@ -95,8 +101,8 @@ fn wanted(image_user: &str, asked: &LinuxContainerSecurityContext) -> Result<(Na
     } else {
         name(user, "user")?
     };
-    if group.is_some() || image_group.is_empty() {
-        return Ok((user, group));
+    if image_group.is_empty() {
+        return Ok((user, None));
     }
     Ok((user, Some(name(image_group, "group")?)))
 }

@@ -7,6 +7,7 @@ use crate::backend::{Reader, Size, Writer};
 use crate::error::Error;
 use crate::spdy::{Limits, Role, Session, Stream};
 use crate::status::Outcome;
+use crate::ws::channels::Channels;
 use crate::ws::{self, channels};
 
 /// SPDY's stream protocols, the best first.
@@ -140,7 +141,12 @@ impl Remote {
         let (socket, protocol) = connect::websocket(url, tls, WEBSOCKET).await?;
         let format = ws::remote_format(&protocol)
             .ok_or_else(|| Error::WebSocket(format!("{url}: the server chose {protocol:?}")))?;
-        let (readers, writers, _) = channels::start(socket, format, &[1, 2, 3], &[0, 4], None);
+        let all = Channels {
+            reads: &[1, 2, 3],
+            writes: &[0, 4],
+            tells_ends: true,
+        };
+        let (readers, writers, _) = channels::start(socket, format, all, None);
         let mut readers = readers.into_iter().map(|r| Box::new(r) as Reader);
         let mut writers = writers.into_iter().map(|w| Box::new(w) as Writer);
         let (stdout, stderr, error) = (readers.next(), readers.next(), readers.next());

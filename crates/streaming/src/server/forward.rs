@@ -12,6 +12,7 @@ use tokio_tungstenite::WebSocketStream;
 use super::Server;
 use crate::backend::{Backend, PortForwardRequest};
 use crate::spdy::{Limits, Role, Session, Stream};
+use crate::ws::channels::Channels;
 use crate::ws::{Format, channels};
 
 /// How often streams without a partner are looked for.
@@ -153,9 +154,13 @@ pub async fn over_channels<B, S>(
     let most = if format.base64 { 5 } else { MOST_PORTS };
     let ports = &request.ports[..request.ports.len().min(most)];
     let numbers: Vec<u8> = (0..=u8::MAX).step_by(2).take(ports.len()).collect();
-    let all: Vec<u8> = numbers.iter().flat_map(|n| [*n, n + 1]).collect();
-    let (readers, writers, mut client) =
-        channels::start(socket, format, &numbers, &all, server.0.config.idle);
+    let writes: Vec<u8> = numbers.iter().flat_map(|n| [*n, n + 1]).collect();
+    let all = Channels {
+        reads: &numbers,
+        writes: &writes,
+        tells_ends: false,
+    };
+    let (readers, writers, mut client) = channels::start(socket, format, all, server.0.config.idle);
     let mut writers = writers.into_iter();
     let mut running = JoinSet::new();
     for (port, from_client) in ports.iter().copied().zip(readers) {

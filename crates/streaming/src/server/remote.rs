@@ -12,6 +12,7 @@ use crate::backend::{Backend, Reader, Size, Streams, Writer};
 use crate::spdy::{Incoming, Limits, Role, Session, Stream};
 use crate::status::Outcome;
 use crate::token::Request;
+use crate::ws::channels::Channels;
 use crate::ws::{Format, channels};
 
 /// Stream protocols over SPDY, the best first.
@@ -160,10 +161,13 @@ pub async fn over_channels<B, S>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let wanted = Wanted::of(&request);
-    let reads = [STDIN, RESIZE];
-    let writes = [STDOUT, STDERR, ERROR];
+    let all = Channels {
+        reads: &[STDIN, RESIZE],
+        writes: &[STDOUT, STDERR, ERROR],
+        tells_ends: false,
+    };
     let (readers, writers, mut connection) =
-        channels::start(socket, format, &reads, &writes, server.0.config.idle);
+        channels::start(socket, format, all, server.0.config.idle);
     let (Ok([stdin, resize]), Ok([mut stdout, mut stderr, mut error])) =
         (<[_; 2]>::try_from(readers), <[_; 3]>::try_from(writers))
     else {

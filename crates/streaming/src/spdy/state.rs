@@ -245,7 +245,7 @@ impl State {
     fn settings(&mut self, entries: &[(u32, u32)]) {
         for (id, value) in entries {
             if *id == frame::SETTING_INITIAL_WINDOW {
-                self.aware = true;
+                self.learn_of_windows();
                 let new = i64::from(*value & 0x7fff_ffff);
                 let change = new - self.initial_send;
                 self.initial_send = new;
@@ -258,7 +258,7 @@ impl State {
     }
 
     fn window_update(&mut self, id: u32, delta: u32) -> Result<(), String> {
-        self.aware = true;
+        self.learn_of_windows();
         let too_large = |window: i64| window > i64::from(u32::MAX >> 1);
         if id == 0 {
             self.send += i64::from(delta);
@@ -364,25 +364,46 @@ impl State {
         }
     }
 
-    /// Grants the peer again what was read here.
+    /// What was read here is granted to the peer again.
     fn consumed(&mut self, id: Option<u32>, n: usize) {
         self.owed += n;
-        if self.owed >= self.limits.connection_window / 2 {
-            let delta = u32::try_from(self.owed).unwrap_or(u32::MAX >> 1);
+        if let Some(entry) = id.and_then(|id| self.streams.get_mut(&id)) {
+            entry.owed += n;
+        }
+        self.grant(id, 2);
+    }
+
+    /// Grants what is owed, if it is at least such a part of a window. A peer that knows of no
+    /// windows is sent nothing: if it has closed its side in the meantime, what it gets would
+    /// make its kernel reset the connection, and the rest of its output would be lost.
+    fn grant(&mut self, id: Option<u32>, part: usize) {
+        if !self.aware {
+            return;
+        }
+        let due = |owed: usize, window: usize| owed > 0 && owed >= window / part;
+        if due(self.owed, self.limits.connection_window) {
+            let delta = u32::try_from(std::mem::take(&mut self.owed)).unwrap_or(u32::MAX >> 1);
             self.receive += i64::from(delta);
-            self.owed = 0;
             self.put(&Control::WindowUpdate { id: 0, delta });
         }
         let Some(id) = id else { return };
         let Some(entry) = self.streams.get_mut(&id) else {
             return;
         };
-        entry.owed += n;
-        if entry.owed >= self.limits.stream_window / 2 && !entry.remote_closed {
-            let delta = u32::try_from(entry.owed).unwrap_or(u32::MAX >> 1);
+        if due(entry.owed, self.limits.stream_window) && !entry.remote_closed {
+            let delta = u32::try_from(std::mem::take(&mut entry.owed)).unwrap_or(u32::MAX >> 1);
             entry.receive += i64::from(delta);
-            entry.owed = 0;
             self.put(&Control::WindowUpdate { id, delta });
+        }
+    }
+
+    /// The peer turns out to know of windows: it is granted all that was read before.
+    fn learn_of_windows(&mut self) {
+        if !std::mem::replace(&mut self.aware, true) {
+            let ids: Vec<Option<u32>> = self.streams.keys().copied().map(Some).collect();
+            for id in ids.into_iter().chain([None]) {
+                self.grant(id, usize::MAX);
+            }
         }
     }
 

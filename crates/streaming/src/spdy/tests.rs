@@ -1,6 +1,6 @@
 use bytes::BytesMut;
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::frame::{self, Control, FIN, HEAD, Head, status};
 use super::headers::{Deflater, Inflater, LONGEST};
@@ -423,6 +423,52 @@ async fn a_peer_without_windows() {
     sending.await.expect("no panic");
     drop(raw);
     session.ended().await;
+}
+
+/// Reads until a ping comes back.
+async fn until_pong(raw: &mut DuplexStream, id: u32) -> Vec<u8> {
+    let (mut answer, mut buffer) = (Vec::new(), [0; 4096]);
+    while !contains(&answer, &Control::Ping(id)) {
+        let n = raw.read(&mut buffer).await.expect("read");
+        assert!(n > 0, "no pong");
+        answer.extend_from_slice(&buffer[..n]);
+    }
+    answer
+}
+
+/// Such a peer is granted none, either: it may have closed the connection by then, and its kernel
+/// would answer with a reset. Who speaks of windows late is granted what was read before.
+#[tokio::test]
+async fn windows_are_for_who_knows_them() {
+    let (mut raw, io) = tokio::io::duplex(1 << 20);
+    let (_session, mut incoming) =
+        Session::start(io, Role::Server, Limits::default()).expect("a server");
+    raw.write_all(&opening(&[1])).await.expect("written");
+    let (mut read, _write) = incoming.next().await.expect("a stream").split();
+    let mut frames = BytesMut::new();
+    for _ in 0..64 {
+        frame::put_data(&mut frames, 1, 0, &[7; 16 << 10]);
+    }
+    frame::put(&mut frames, &Control::Ping(7));
+    let mut sevens = vec![0; 1 << 20];
+    let sent = raw.write_all(&frames);
+    let (sent, got) = tokio::join!(sent, read.read_exact(&mut sevens));
+    sent.expect("written");
+    got.expect("read");
+    let silent = until_pong(&mut raw, 7).await;
+    let grant = [0x80, 3, 0, 9, 0, 0, 0, 8, 0, 0, 0, 1];
+    assert!(!silent.windows(grant.len()).any(|w| w == grant));
+    let mut frames = BytesMut::new();
+    let window = (frame::SETTING_INITIAL_WINDOW, 1 << 20);
+    frame::put(&mut frames, &Control::Settings(vec![window]));
+    frame::put(&mut frames, &Control::Ping(9));
+    raw.write_all(&frames).await.expect("written");
+    let granted = until_pong(&mut raw, 9).await;
+    let all = Control::WindowUpdate {
+        id: 1,
+        delta: 1 << 20,
+    };
+    assert!(contains(&granted, &all));
 }
 
 /// Idle connections end, and say so to their streams.

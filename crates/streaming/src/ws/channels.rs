@@ -15,7 +15,9 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::{mpsc, watch};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::Format;
 use crate::idle::Activity;
@@ -59,13 +61,24 @@ impl Connection {
     }
 }
 
-/// Starts to speak: a reader for each channel of `reads`, a writer for each of `writes`. The
-/// connection is closed once all writers are dropped and everything is sent.
+/// Which channels there are.
+#[derive(Debug, Clone, Copy)]
+pub struct Channels<'c> {
+    /// Those that are read.
+    pub reads: &'c [u8],
+    /// Those that are written.
+    pub writes: &'c [u8],
+    /// The end of a written one is told, where the protocol can: clients do it. Those written in
+    /// Go do not know what to do with it.
+    pub tells_ends: bool,
+}
+
+/// Starts to speak: a reader for each channel to read, a writer for each to write. The connection
+/// is closed once all writers are dropped and everything is sent.
 pub fn start<S>(
     socket: WebSocketStream<S>,
     format: Format,
-    reads: &[u8],
-    writes: &[u8],
+    channels: Channels<'_>,
     idle: Option<Duration>,
 ) -> (Vec<DuplexStream>, Vec<ChannelWriter>, Connection)
 where
@@ -74,16 +87,21 @@ where
     let (queue, queued) = mpsc::channel(QUEUE);
     let mut readers = Vec::new();
     let mut ends = HashMap::new();
-    for number in reads {
+    for number in channels.reads {
         let (end, reader) = tokio::io::duplex(WINDOW);
         ends.insert(*number, end);
         readers.push(reader);
     }
-    let writers = writes
+    let writing = Format {
+        can_close: format.can_close && channels.tells_ends,
+        ..format
+    };
+    let writers = channels
+        .writes
         .iter()
         .map(|number| ChannelWriter {
             number: *number,
-            format,
+            format: writing,
             queue: Some(queue.clone()),
             permit: None,
         })
@@ -115,7 +133,13 @@ async fn drive<S>(
                 return;
             }
         }
-        // Nothing can be done for a peer that is gone.
+        // Go's clients take any other code, and none, for a failure. Nothing can be done for a
+        // peer that is gone.
+        let normal = CloseFrame {
+            code: CloseCode::Normal,
+            reason: Utf8Bytes::default(),
+        };
+        let _ = sink.send(Message::Close(Some(normal))).await;
         let _ = sink.close().await;
     };
     tokio::select! {

@@ -11,6 +11,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use sys::Context as _;
 
 use super::connection::Caller;
+use super::deaf::Again;
 use super::log::Log;
 use super::output::{Follower, Output};
 use super::poller::{Source, Token};
@@ -51,6 +52,8 @@ pub(super) struct Container {
     pub kill_at: Option<Instant>,
     pub kill_all_at: Option<Instant>,
     pub give_up_at: Option<Instant>,
+    /// A stop signal that it did not notice.
+    pub again: Option<Again>,
     pub killed_by: Option<String>,
     /// Who has asked for it to be killed at the deadline.
     pub killer: String,

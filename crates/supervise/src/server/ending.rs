@@ -37,6 +37,7 @@ impl Container {
             self.kill_all_at,
             self.give_up_at,
             self.look_at,
+            self.again.map(|again| again.at),
         ];
         all.into_iter().flatten().min()
     }
@@ -174,6 +175,7 @@ impl Supervisor {
         container.give_up_at = None;
         container.look_at = None;
         container.oom_at = None;
+        container.again = None;
         let stops = std::mem::take(&mut container.stops);
         let last = exit.ended.clone();
         for follower in std::mem::take(&mut container.followers).into_values() {
@@ -378,8 +380,7 @@ impl Supervisor {
         container.kill_at = Some(container.kill_at.map_or(at, |before| before.min(at)));
         container.killer.clone_from(&wish.by);
         if is_first && !at_once {
-            // It may have ended meanwhile, which is what is wanted.
-            let _ = self.send_signal(key, wish.signal, &wish.by);
+            self.send_until_heard(key, wish.signal, &wish.by);
         }
         self.on_time(key);
         Ok(())
@@ -397,6 +398,7 @@ impl Supervisor {
         let give_up = due(&mut container.give_up_at);
         let oom = due(&mut container.oom_at);
         let look = due(&mut container.look_at);
+        let again = container.again.is_some_and(|again| again.at <= now);
         if kill {
             container.kill_all_at = Some(after(PATIENCE[0]));
             container.give_up_at = Some(after(PATIENCE[1]));
@@ -409,6 +411,9 @@ impl Supervisor {
         }
         if kill_all {
             self.signal_all(key, SIGKILL);
+        }
+        if again {
+            self.tell_again(key);
         }
         if give_up {
             self.give_up(key);

@@ -3,6 +3,7 @@
 mod adopt;
 mod connection;
 mod container;
+mod deaf;
 mod ending;
 mod exec;
 mod external;
