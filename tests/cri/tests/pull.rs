@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use cri_api::v1;
-use cri_suite::{Daemon, Options, Registry, container, pod};
+use cri_suite::{Daemon, Options, Registry, container, pod, until};
 
 fn spec(image: &str) -> Option<v1::ImageSpec> {
     Some(v1::ImageSpec {
