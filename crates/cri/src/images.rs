@@ -1,7 +1,7 @@
 //! ImageService over the store of images and the registries.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use cri_api::v1::image_service_server::ImageService;
 use cri_api::v1::{self, AuthConfig};
@@ -9,7 +9,7 @@ use image::config::Credentials;
 use image::registry::Access;
 use image::store::{Event, ImageRecord, PullOptions, Store};
 use image::{Digest, Reference};
-use pods::operation::{Operation, Operations};
+use pods::operation::Operations;
 use serde_json::json;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};

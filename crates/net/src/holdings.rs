@@ -45,12 +45,12 @@ impl Network {
     pub fn holdings(&self) -> Result<BTreeMap<String, Holding>> {
         let mut all: BTreeMap<String, Holding> = BTreeMap::new();
         // First the kernel's things, then the records: what is attached meanwhile has a record.
-        let elements = self.bridge.tables()?.elements()?;
+        let elements = self.parts().bridge.tables()?.elements()?;
         let links = Links::open()?.list()?;
         let mut others: Vec<String> = Vec::new();
         for link in &links {
             others.extend(self.foreign_id(&link.alias));
-            if let Some(id) = self.bridge.id_of(link) {
+            if let Some(id) = self.parts().bridge.id_of(link) {
                 entry(&mut all, id).links.push(link.name.clone());
             }
         }
