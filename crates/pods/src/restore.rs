@@ -14,7 +14,7 @@ use crate::operation::lock;
 use crate::pod::{Pod, PodPhase};
 use crate::record::{ContainerRecord, Ended, PodRecord, Record};
 use crate::run_pod;
-use crate::supervisor::{blocking, keep, translate};
+use crate::supervisor::{adopt_strays, blocking, keep, translate};
 
 /// How long the start waits for supervisors; what takes longer goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -135,8 +135,11 @@ impl Engine {
     async fn ask(&self, pod: &Arc<Pod>) -> Result<Vec<Status>> {
         // A supervisor that was killed meanwhile is started again by this.
         let mut client: Client = pod.connect(self).await?;
+        let ids = self.living(pod);
         let pod = Arc::clone(pod);
         blocking(move || {
+            // Or it was started, and then the last daemon was killed, too.
+            adopt_strays(&mut client, &ids)?;
             let list = client.list().map_err(|e| translate(&e))?;
             for status in &list {
                 keep(&pod, &mut client, &status.create.id);

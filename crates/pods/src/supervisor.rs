@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use rustix::fs::OFlags;
-use supervise::{Client, Launch};
+use supervise::{Client, Launch, Parts};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
+use crate::container::{Container, Phase};
 use crate::engine::Engine;
 use crate::error::{Doing, Error, Kind, Result};
 use crate::operation::lock;
@@ -148,6 +149,14 @@ fn reap(child: Option<std::process::Child>) {
 }
 
 impl Engine {
+    /// The pod's sandbox and containers that should have a process.
+    pub(crate) fn living(&self, pod: &Pod) -> Vec<String> {
+        let living = |c: &Arc<Container>| matches!(c.phase(), Phase::Created | Phase::Running);
+        let containers = self.containers_of(&pod.id).into_iter().filter(living);
+        let ids = containers.map(|c| c.id.clone());
+        ids.chain([pod.id.clone()]).collect()
+    }
+
     /// Starts a supervisor for a pod whose own was killed, and hands it what we kept.
     ///
     /// # Errors
@@ -174,16 +183,19 @@ impl Engine {
         })
         .await?;
         pod.launch(self, true).await?;
+        let ids = self.living(pod);
         let pod = Arc::clone(pod);
         blocking(move || {
             let mut client = Client::connect(&pod.dir).map_err(|e| translate(&e))?;
-            let mut kept = lock(&pod.kept);
-            for (id, parts) in kept.drain() {
-                if let Err(error) = client.adopt(&id, &parts) {
+            // Ours stay until its own have come: it may be killed, too.
+            lock(&pod.kept).retain(|id, parts| match client.adopt(id, parts) {
+                Ok(()) => true,
+                Err(error) => {
                     tracing::error!(%id, %error, "not taken over");
+                    matches!(error, supervise::Error::Gone(_))
                 }
-            }
-            drop(kept);
+            });
+            adopt_strays(&mut client, &ids)?;
             for status in client.list().map_err(|e| translate(&e))? {
                 keep(&pod, &mut client, &status.create.id);
             }
@@ -191,6 +203,22 @@ impl Engine {
         })
         .await
     }
+}
+
+/// Has a supervisor take over what it does not know, because hulld was away when the one before
+/// was killed: output is lost then, but no process need be.
+pub(crate) fn adopt_strays(client: &mut Client, ids: &[String]) -> Result<()> {
+    let known = client.list().map_err(|e| translate(&e))?;
+    for id in ids {
+        if known.iter().any(|status| status.create.id == *id) {
+            continue;
+        }
+        // What was only being made has left nothing to take over.
+        if let Err(error) = client.adopt(id, &Parts::default()) {
+            tracing::debug!(%id, %error, "not taken over");
+        }
+    }
+    Ok(())
 }
 
 /// Fetches what another supervisor would need to go on with a container.

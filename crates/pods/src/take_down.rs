@@ -183,16 +183,18 @@ impl Engine {
 
     /// Removes all that there is of a pod whose containers are gone.
     pub(crate) async fn take_down(&self, pod: &Arc<Pod>) -> Result<()> {
-        let mut errors = Errors::default();
         if let Err(error) = self.disconnect_pod(pod).await {
             tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
         }
-        if lock(&pod.supervisor).is_some() || pod.dir.join(supervise::SOCKET).exists() {
+        let sandbox = self.places().runtime_root.join(&pod.id);
+        let supervised = lock(&pod.supervisor).is_some();
+        if supervised || pod.dir.join(supervise::SOCKET).exists() || sandbox.exists() {
             let id = pod.id.clone();
-            errors.note(pod.call(self, move |client| client.delete(&id, true)).await);
-            errors.note(pod.quit().await);
+            // Without its end there is something left for its supervisor to do.
+            pod.call(self, move |client| client.delete(&id, true))
+                .await?;
+            pod.quit().await?;
         }
-        errors.result()?;
         pod.phase.send_replace(PodPhase::Removed);
         lock(&pod.kept).clear();
         let (engine, pod) = (self.clone(), Arc::clone(pod));

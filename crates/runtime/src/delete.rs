@@ -13,6 +13,8 @@ use crate::{
 const SIGKILL: i32 = 9;
 /// How long a killed process may take to end; then something holds it in the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a creator may take to end whose own parent was killed.
+const ORPHANED: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(10);
 
 /// Deletes the container `id`. One that runs is only deleted with `force`, which kills it; with
@@ -30,6 +32,10 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
     };
     container.dir.lock()?;
     let status = container.status()?;
+    if let (Status::Creating, true, Some(creator)) = (status, force, container.record.creator) {
+        // One that goes on to live is told of below.
+        let _ = await_end(creator, ORPHANED);
+    }
     match status {
         Status::Stopped => {}
         Status::Creating if sweep::abandoned(root, id, warn)? => return Ok(()),
@@ -41,7 +47,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
                 other => Err(other),
             })?;
             if let Ok(init) = init {
-                await_end(init)?;
+                await_end(init, PATIENCE)?;
             }
         }
         _ => {
@@ -54,7 +60,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
 }
 
 /// Waits until a killed process has ended.
-fn await_end(process: ProcessId) -> Result<()> {
+fn await_end(process: ProcessId, patience: Duration) -> Result<()> {
     let pidfd = match process.pidfd() {
         Ok(None) => return Ok(()),
         Ok(pidfd) => pidfd,
@@ -62,7 +68,7 @@ fn await_end(process: ProcessId) -> Result<()> {
         Err(Error::Sys(e)) if e.errno == Errno::NOSYS => None,
         Err(e) => return Err(e),
     };
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + patience;
     while process.is_alive()? {
         let left = deadline.saturating_duration_since(std::time::Instant::now());
         if left.is_zero() {

@@ -386,7 +386,8 @@ impl Daemon {
         for group in self.groups() {
             for entry in fs::read_dir(&group).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|t| t.is_dir()) {
-                    all.push(format!("cgroup: {}", entry.path().display()));
+                    let inside = names_inside(&entry.path());
+                    all.push(format!("cgroup: {}: {inside:?}", entry.path().display()));
                 }
             }
         }
@@ -497,6 +498,22 @@ impl Drop for Daemon {
             .output();
         let _ = fs::remove_dir_all(&self.dir);
     }
+}
+
+/// What runs in a control group and in those below.
+fn names_inside(group: &Path) -> Vec<String> {
+    let pids = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let name = |pid: &str| {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        status.lines().take(3).collect::<Vec<_>>().join(" ")
+    };
+    let mut all: Vec<String> = pids.lines().map(name).collect();
+    for entry in fs::read_dir(group).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            all.extend(names_inside(&entry.path()));
+        }
+    }
+    all
 }
 
 fn remove_groups(group: &Path) {

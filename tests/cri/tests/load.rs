@@ -143,7 +143,14 @@ async fn probe(stage: &Daemon, container: &str) -> Result<(), tonic::Status> {
         cmd: vec!["/bin/true".to_owned()],
         timeout: 30,
     };
-    let answer = stage.runtime().exec_sync(request).await?.into_inner();
+    let answer = match stage.runtime().exec_sync(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(e) if e.code() == tonic::Code::FailedPrecondition => {
+            let status = stage.status(container).await;
+            return Err(tonic::Status::aborted(format!("{e}: {status:?}")));
+        }
+        Err(e) => return Err(e),
+    };
     let killed = tonic::Status::aborted(format!("{answer:?}"));
     if answer.exit_code == 0 {
         Ok(())

@@ -35,8 +35,13 @@ impl Supervisor {
         if container.status.phase == Phase::Exited {
             container.pidfd = None;
         } else if container.pidfd.is_none() {
-            let ended = unknown("nobody has kept a descriptor of its process");
-            container.ended = Some((ended, std::time::Instant::now()));
+            match jobs::pidfd(&self.options.root, &container.status.create) {
+                Ok(Some(pidfd)) => container.pidfd = Some((pidfd, None)),
+                Ok(None) | Err(_) => {
+                    let ended = unknown("nobody has kept a descriptor of its process");
+                    container.ended = Some((ended, std::time::Instant::now()));
+                }
+            }
         }
         if let Some(options) = container.status.create.log.clone() {
             container.log = Some(Log::open(options, true)?);

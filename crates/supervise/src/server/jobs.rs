@@ -1,5 +1,6 @@
 //! What workers do.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use cgroup::SubCgroups;
@@ -110,6 +111,17 @@ pub(super) fn is_running(root: &Path, create: &Create) -> Result<bool> {
         return Ok(false);
     }
     Ok(open(root, &create.id)?.status()? == Status::Running)
+}
+
+/// A descriptor of a container's first process, if that lives and the runtime knows which it is.
+pub(super) fn pidfd(root: &Path, create: &Create) -> Result<Option<OwnedFd>> {
+    if create.runtime.is_some() {
+        return Ok(None);
+    }
+    match open(root, &create.id)?.record.init {
+        Some(init) => Ok(init.pidfd()?),
+        None => Ok(None),
+    }
 }
 
 /// Unmakes a container.
