@@ -72,7 +72,7 @@ bench-images: ## Measure pulls, first starts, disk and reading beside skopeo+umo
 	$(RELEASE)/bench-images
 
 fuzz: ## Fuzz what reads foreign input, a minute each (needs cargo-fuzz)
-	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run -s none $$t -- -max_total_time=60 -dict=oci.dict) || exit 1; done
+	for t in $$(cd fuzz && cargo fuzz list); do (cd fuzz && cargo fuzz run -s none $$t -- -max_total_time=60 -max_len=16384 -dict=oci.dict) || exit 1; done
 
 docs: toolchain ## Man pages and shell completions, from the command definitions, under target/docs
 	$(CARGO) run --locked -p xtask -- docs target/docs

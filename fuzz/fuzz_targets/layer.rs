@@ -7,4 +7,5 @@ mod checks;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     checks::layer(bytes);
+    checks::layer(&checks::with_checksums(bytes));
 });

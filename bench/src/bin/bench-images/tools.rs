@@ -219,18 +219,21 @@ impl Tool {
 }
 
 /// podman refuses a longer path than 50 characters. Nothing is in it between the commands.
-const PODMAN_RUN: &str = "/run/bench-images";
+fn podman_run() -> String {
+    format!("/run/bench-images-{}", std::process::id())
+}
 
 /// podman with directories of its own. Debian's crun refuses to run where a cgroup v2 tree is
 /// mounted beside version 1.
 fn podman(fresh: &Path, rest: &[&str]) -> Vec<String> {
     let root = fresh.join("root").display().to_string();
+    let run_root = podman_run();
     let own = [
         "podman",
         "--root",
         &root,
         "--runroot",
-        PODMAN_RUN,
+        &run_root,
         "--storage-driver",
         "overlay",
         "--runtime",
@@ -279,7 +282,7 @@ pub fn drop_caches() -> Result<()> {
 /// What podman notes while it runs belongs to one place of images.
 fn forget_podman() {
     // It is not there before the first command.
-    let _ = std::fs::remove_dir_all(PODMAN_RUN);
+    let _ = std::fs::remove_dir_all(podman_run());
 }
 
 /// Runs a program through `time`, which sees all of its children that it waited for.
