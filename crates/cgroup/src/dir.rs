@@ -11,8 +11,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, openat, unlinkat};
 use sys::{Context, Errno};
 
-/// Longest file read whole; cgroup.procs of a very full group is the longest there is.
-const MAX_FILE: usize = 64 << 20;
 
 /// One control-group directory.
 #[derive(Debug)]
@@ -80,7 +78,8 @@ impl Dir {
     /// Reads a whole file.
     pub(crate) fn read(&self, file: &str) -> sys::Result<String> {
         let fd = self.open(file, OFlags::RDONLY)?;
-        read_all(fd.as_fd(), || format!("{:?}", self.path.join(file)))
+        let described = || format!("{:?}", self.path.join(file));
+        sys::file::read_fd(fd.as_fd(), described).map(sys::file::into_text)
     }
 
     /// Reads a whole file; `None` where file or directory are absent.
@@ -171,32 +170,4 @@ pub(crate) fn write_to(
         // cgroup files take a value whole; a part means that it was too long for the kernel.
         Err(sys::Error::new("write", describe(), Errno::MSGSIZE))
     }
-}
-
-/// Reads a file that has no group's directory to go with it, in few and large reads.
-pub(crate) fn read_file(path: &Path) -> sys::Result<String> {
-    let describe = || format!("{path:?}");
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(path, flags, Mode::empty()).context("open", describe)?;
-    read_all(fd.as_fd(), describe)
-}
-
-/// Reads to the end of a file. What is not UTF-8 (a mount point can be anything) is replaced.
-pub(crate) fn read_all(fd: BorrowedFd<'_>, describe: impl Fn() -> String) -> sys::Result<String> {
-    let mut bytes = Vec::with_capacity(4096);
-    loop {
-        if bytes.len() >= MAX_FILE {
-            return Err(sys::Error::new("read", describe(), Errno::FBIG));
-        }
-        if bytes.capacity() - bytes.len() < 2048 {
-            bytes.reserve(bytes.len().max(4096));
-        }
-        match rustix::io::read(fd, rustix::buffer::spare_capacity(&mut bytes)) {
-            Ok(0) => break,
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(sys::Error::new("read", describe(), e)),
-        }
-    }
-    Ok(String::from_utf8(bytes)
-        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
 }

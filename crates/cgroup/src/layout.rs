@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::statfs;
 use serde::{Deserialize, Serialize};
+use sys::file::read_text;
 
-use crate::dir::read_file;
 use crate::error::{Error, Result};
 
 /// Where control groups are mounted by convention (file-hierarchy(7)).
@@ -60,11 +60,11 @@ impl Layout {
     /// # Errors
     /// No control-group file system is mounted, or /proc cannot be read.
     pub fn detect() -> Result<Self> {
-        let own = read_file(Path::new("/proc/self/cgroup"))?;
+        let own = read_text(Path::new("/proc/self/cgroup"))?;
         if let Some(layout) = Self::conventional(&own, whole_tree_at) {
             return Ok(layout);
         }
-        let mounts = read_file(Path::new("/proc/self/mountinfo"))?;
+        let mounts = read_text(Path::new("/proc/self/mountinfo"))?;
         let layout = Self::parse(&mounts, &own, is_cgroup2(Path::new(MOUNT_ROOT)));
         layout.ok_or_else(|| Error::Unavailable {
             reason: format!("no cgroup file system is mounted below {MOUNT_ROOT}"),

@@ -36,6 +36,14 @@ pub struct Request<'a> {
     pub systemd: Option<SystemdRequest<'a>>,
 }
 
+const LIMITS_V1_MEMORY: [&str; 3] = [
+    "memory.oom_control",
+    "memory.limit_in_bytes",
+    "memory.max_usage_in_bytes",
+];
+const LIMITS_PIDS: [&str; 2] = ["pids.events", "pids.max"];
+const LIMITS_V2: [&str; 4] = ["memory.events", "memory.max", "memory.peak", "cpu.stat"];
+
 /// A container's control groups.
 ///
 /// Made by [`Manager::new`], which only resolves paths; brought to life by [`Manager::create`];
@@ -148,15 +156,20 @@ impl Manager {
         self.mode
     }
 
-    /// The directories of those hierarchies whose limits end processes or keep them from starting.
-    pub fn limiting_directories(&self, visit: &mut dyn FnMut(&Path)) {
+    /// The files that tell of limits which end processes or keep them from starting.
+    pub fn limit_files(&self, visit: &mut dyn FnMut(&Path)) {
+        let mut all = |dir: &Path, names: &[&str]| names.iter().for_each(|n| visit(&dir.join(n)));
         for group in &self.v1 {
-            if group.has("memory") || group.has("pids") {
-                visit(group.dir.path());
+            if group.has("memory") {
+                all(group.dir.path(), &LIMITS_V1_MEMORY);
+            }
+            if group.has("pids") {
+                all(group.dir.path(), &LIMITS_PIDS);
             }
         }
         if let Some(tree) = &self.unified {
-            visit(tree.dir.path());
+            all(tree.dir.path(), &LIMITS_V2);
+            all(tree.dir.path(), &LIMITS_PIDS);
         }
     }
 

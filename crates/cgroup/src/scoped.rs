@@ -9,9 +9,10 @@ use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::process::Pid;
 use spec::oci::Resources;
 use sys::Context as _;
+use sys::file::read_text;
 
 use crate::create::Made;
-use crate::dir::{Dir, read_file};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 use crate::join::{Joiner, open_gate};
 use crate::layout::{Layout, Mode};
@@ -119,7 +120,7 @@ impl Manager {
     fn settle(&mut self, pid: Pid) -> Result<()> {
         let mut made = Made::default();
         let proc = format!("/proc/{}/cgroup", pid.as_raw_nonzero());
-        let place = read_file(Path::new(&proc))?;
+        let place = read_text(Path::new(&proc))?;
         if self.mode == Mode::V2
             && let Some(tree) = &mut self.unified
         {
@@ -156,7 +157,7 @@ impl Manager {
         let Some(top) = tree.dir.path().parent().filter(|_| scope.user) else {
             return Ok(None);
         };
-        let own = read_file(Path::new("/proc/self/cgroup"))?;
+        let own = read_text(Path::new("/proc/self/cgroup"))?;
         let own = own.lines().find_map(|l| l.strip_prefix("0::"));
         let own = tree
             .mountpoint

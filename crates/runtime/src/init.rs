@@ -161,7 +161,7 @@ fn private_to(process: &ProcessPlan, work: &Work<'_>) -> Result<Labels> {
 /// user_namespaces(7): a user namespace whose map was written without privilege forbids
 /// setgroups(2).
 fn setgroups_allowed() -> SetGroups {
-    match std::fs::read("/proc/self/setgroups") {
+    match sys::file::read("/proc/self/setgroups".as_ref()) {
         Ok(text) if text.starts_with(b"deny") => SetGroups::Denied,
         _ => SetGroups::Allowed,
     }

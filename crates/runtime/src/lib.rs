@@ -68,7 +68,7 @@ pub type Warn<'a> = &'a mut dyn FnMut(&str);
 #[must_use]
 pub fn is_rootless() -> bool {
     let in_first_namespace = || {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let map = sys::file::read_text("/proc/self/uid_map".as_ref()).unwrap_or_default();
         let fields: Vec<&str> = map.split_ascii_whitespace().collect();
         // The first namespace maps every id to itself; so may others, but they gain nothing.
         fields == ["0", "0", "4294967295"]

@@ -1,11 +1,10 @@
 //! A process named so that a reused pid cannot be taken for it.
 
-use std::io::Read as _;
 use std::os::fd::OwnedFd;
 
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
-use sys::{Context, Errno};
+use sys::Errno;
 
 use crate::Result;
 
@@ -92,9 +91,7 @@ impl ProcessId {
 /// State letter and start time.
 fn stat(pid: i32) -> Result<Option<(u8, u64)>> {
     let path = format!("/proc/{pid}/stat");
-    let mut text = Vec::with_capacity(512);
-    let read = std::fs::File::open(&path).and_then(|mut f| f.read_to_end(&mut text));
-    match read.context("read", || path.clone()) {
+    let text = match sys::file::read(path.as_ref()) {
         Err(e) if matches!(e.errno, Errno::NOENT | Errno::SRCH) => return Ok(None),
         other => other?,
     };

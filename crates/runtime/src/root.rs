@@ -7,7 +7,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use sys::{Context, Errno};
 
 use crate::record::Record;
-use crate::verdict::{ENDED, KEPT};
+use crate::verdict::{ENDED, KEPT, SLACK};
 use crate::{ContainerId, Error, ProcessId, Result};
 
 /// Where root's containers are.
@@ -225,8 +225,16 @@ impl StateRoot {
         names(&self.dir, &self.path, false)
     }
 
-    /// Of the containers that have gone only the last [`KEPT`] are remembered.
+    /// Of the containers that have gone only the last [`KEPT`] are remembered, and up to [`SLACK`]
+    /// more, so that the directory need not be read for each.
     fn forget_the_oldest(&self) -> Result<()> {
+        let links = rustix::fs::statat(&self.dir, ENDED, AtFlags::SYMLINK_NOFOLLOW);
+        // A directory has a link from above, its own, and one from each directory in it; where
+        // the file system does not count them, it says that there is one.
+        let links = links.map_err(|e| self.error("fstatat", ENDED, e))?.st_nlink;
+        if (2..=KEPT + SLACK + 2).contains(&usize::try_from(links).unwrap_or(usize::MAX)) {
+            return Ok(());
+        }
         let ended = self.child(ENDED)?.ok_or(Error::NotRunning)?;
         let mut names = names(&ended.dir, &ended.path, true)?;
         // Their names begin with the time.
@@ -330,6 +338,19 @@ impl ContainerDir {
     pub fn save(&self, record: &Record) -> Result<()> {
         let new = "state.json.new";
         self.write(new, &record.to_json()?)?;
+        // Ext4 writes a file to disk at once that takes another one's name; one that exchanges
+        // names with it has time. Not every file system can exchange.
+        let exchanged = rustix::fs::renameat_with(
+            &self.dir,
+            new,
+            &self.dir,
+            RECORD,
+            RenameFlags::EXCHANGE,
+        );
+        if exchanged.is_ok() {
+            self.unlink(new)?;
+            return Ok(());
+        }
         rustix::fs::renameat(&self.dir, new, &self.dir, RECORD)
             .context("renameat", || self.path.join(RECORD).display().to_string())?;
         Ok(())

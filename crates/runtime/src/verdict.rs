@@ -1,8 +1,8 @@
 //! What is kept of a container that has gone: why it ended is asked afterwards.
 //!
 //! A container's directory is not removed with it: it goes to `@ended` in the state root, with
-//! what the kernel said of its control groups while it still could. The last [`KEPT`] stay. Here
-//! facts are only collected; `hullctl why` makes sentences of them.
+//! what the kernel said of its control groups while it still could. The last [`KEPT`] stay,
+//! sometimes a few more. Here facts are only collected; `hullctl why` makes sentences of them.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -12,27 +12,16 @@ use crate::container::Container;
 
 /// The directory in the state root; no id contains the character.
 pub const ENDED: &str = "@ended";
-/// How many are kept.
+/// How many are kept at least.
 pub const KEPT: usize = 64;
+/// How many more there may be.
+pub const SLACK: usize = 16;
 /// In the directory of a container: a line for each thing that was done to it or went wrong.
 pub const NOTES: &str = "notes";
 /// Nobody wants to read more than these bytes of them.
 const NOTES_LIMIT: usize = 16 << 10;
 /// Beside it: the kernel's files of its control groups and of its first process.
 pub const FACTS: &str = "facts";
-
-/// What of a group tells of limits that were met, in both versions.
-const FILES: [&str; 9] = [
-    "memory.events",
-    "memory.max",
-    "memory.peak",
-    "memory.oom_control",
-    "memory.limit_in_bytes",
-    "memory.max_usage_in_bytes",
-    "pids.events",
-    "pids.max",
-    "cpu.stat",
-];
 
 /// Writes down something about a container, with the time. Best effort: what was done is done.
 pub fn note(container: &Container, what: &str, detail: &str) {
@@ -87,11 +76,7 @@ impl Stages {
 pub fn facts(container: &Container) {
     let mut text = String::new();
     if let Some(manager) = container.cgroups() {
-        manager.limiting_directories(&mut |dir| {
-            for name in FILES {
-                section(&mut text, &dir.join(name));
-            }
-        });
+        manager.limit_files(&mut |file| section(&mut text, file));
     }
     if let Some(init) = container.record.init {
         section(&mut text, Path::new(&format!("/proc/{}/stat", init.pid)));
@@ -101,7 +86,7 @@ pub fn facts(container: &Container) {
 
 /// One file: its path after a mark, and its contents.
 fn section(text: &mut String, path: &Path) {
-    if let Ok(contents) = std::fs::read_to_string(path) {
+    if let Ok(contents) = sys::file::read_text(path) {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "@ {}\n{}", path.display(), contents.trim_end());
     }

@@ -192,7 +192,9 @@ fn remap_file(segment: &Segment, file: impl AsFd) -> Result<()> {
 /// Replaces a variable segment by a copy in anonymous memory.
 fn remap_copy(segment: &Segment) -> Result<()> {
     let (read_write, length) = (libc::PROT_READ | libc::PROT_WRITE, segment.length);
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // All of it is written to in a moment: the kernel provides the pages at once, and not one a
+    // fault.
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
     // SAFETY: a new mapping at an address of the kernel's choice.
     let copy = unsafe { libc::mmap(std::ptr::null_mut(), length, read_write, flags, -1, 0) };
     mapped(copy, "mmap", segment)?;
@@ -240,7 +242,7 @@ fn sealed_nothing() -> Result<OwnedFd> {
 /// Names `executable` as ours. All other fields of the process's memory map stay what they are.
 fn set_executable(executable: &OwnedFd) -> Result<()> {
     let path = "/proc/self/stat";
-    let stat = std::fs::read(path).context("read", || path)?;
+    let stat = crate::file::read(path.as_ref())?;
     let mut map = layout(&stat).ok_or_else(|| Error::new("read", path, Errno::INVAL))?;
     // SAFETY: sbrk(0) only asks.
     map.brk = unsafe { libc::sbrk(0) } as u64;

@@ -9,8 +9,9 @@ pub(crate) mod stats;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sys::file::read_text;
 
-use crate::dir::{Dir, read_file};
+use crate::dir::Dir;
 use crate::error::{Error, Result};
 
 /// The container's control group in one hierarchy.
@@ -57,7 +58,7 @@ impl Group {
         let made = Dir::new(made);
         for file in ["cpuset.cpus", "cpuset.mems"] {
             let from = parent.join(file);
-            let inherited = read_file(&from)?;
+            let inherited = read_text(&from)?;
             match inherited.trim() {
                 "" => {
                     return Err(Error::Unavailable {

@@ -300,12 +300,12 @@ fn stages_of_a_start_and_the_memory_of_many() {
         "{answer:#}"
     );
     let bundle = place.bundle("many", "exit 0", nothing);
-    for n in 0..70 {
+    for n in 0..82 {
         let other = place.id(&format!("many-{n}"));
         assert!(place.run(&other, &bundle).status.success());
     }
     let kept = fs::read_dir(place.root().join("@ended")).unwrap().count();
-    assert_eq!(kept, 64);
+    assert!((64..=80).contains(&kept), "{kept}");
     let out = place.ask("why", &[&id]);
     assert!(!out.status.success());
     let complaint = String::from_utf8_lossy(&out.stderr).into_owned();

@@ -7,6 +7,7 @@ use rustix::net::{
 };
 use rustix::process::Pid;
 use spec::oci::Resources;
+use spec::plan::NamespaceKind;
 use sys::Context as _;
 
 use super::prepare::Prepared;
@@ -127,6 +128,8 @@ impl<'a> Building<'a> {
         let plan = &self.prepared.plan;
         let sources = rootfs::open_sources(plan)?;
         let joiner = self.prepared.manager.joiner()?;
+        let rootless = self.request.rootless || crate::is_rootless();
+        let same_users = plan.namespaces.is_inherited(NamespaceKind::User);
         match spawn(plan, &joiner)? {
             Spawned::Parent(child) => self.child = Some(*child),
             Spawned::Init(init) => init::run(
@@ -141,7 +144,8 @@ impl<'a> Building<'a> {
                     gate,
                     no_pivot: self.request.no_pivot,
                     no_new_keyring: self.request.no_new_keyring,
-                    rootless: self.request.rootless || crate::is_rootless(),
+                    // Whom a new user namespace makes of us is seen inside.
+                    rootless: rootless || (!same_users && crate::is_rootless()),
                     descriptors: self.request.descriptors,
                 },
             ),
