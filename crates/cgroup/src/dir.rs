@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir, openat, unlinkat};
 use sys::{Context, Errno};
 
-
 /// One control-group directory.
 #[derive(Debug)]
 pub(crate) struct Dir {

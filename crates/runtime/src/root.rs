@@ -340,13 +340,8 @@ impl ContainerDir {
         self.write(new, &record.to_json()?)?;
         // Ext4 writes a file to disk at once that takes another one's name; one that exchanges
         // names with it has time. Not every file system can exchange.
-        let exchanged = rustix::fs::renameat_with(
-            &self.dir,
-            new,
-            &self.dir,
-            RECORD,
-            RenameFlags::EXCHANGE,
-        );
+        let exchanged =
+            rustix::fs::renameat_with(&self.dir, new, &self.dir, RECORD, RenameFlags::EXCHANGE);
         if exchanged.is_ok() {
             self.unlink(new)?;
             return Ok(());

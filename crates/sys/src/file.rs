@@ -58,8 +58,7 @@ pub fn read_fd(fd: BorrowedFd<'_>, describe: impl Fn() -> String) -> Result<Vec<
 /// Text of which what is not UTF-8 is replaced.
 #[must_use]
 pub fn into_text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
 }
 
 /// sync_file_range(2) with SYNC_FILE_RANGE_WRITE: begins to write a range to disk and does not
