@@ -300,6 +300,8 @@ fn of_files(dir: &Path) -> Result<BTreeMap<String, Record>> {
             .to_string_lossy()
             .into_owned();
         if name.starts_with('.') {
+            // Of a daemon that was killed when it wrote it.
+            fs::remove_file(&path).doing(|| format!("unlink({})", path.display()))?;
             continue;
         }
         let what = || format!("read({})", path.display());
