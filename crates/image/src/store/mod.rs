@@ -275,7 +275,8 @@ impl Holder {
         let mut text = String::new();
         // A file that cannot be read names nobody.
         let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
-        let (pid, kept) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        let text = text.trim();
+        let (pid, kept) = text.split_once(' ').unwrap_or((text, ""));
         Self {
             pid: pid.to_owned(),
             // Of one that was killed the note remains.
