@@ -24,7 +24,7 @@ run: build ## Build, then run a container on this machine's own root file system
 deps: ## Install the Debian packages that the tests use (as root)
 	@scripts/deps
 
-test: deps build lint unit suite cri clients walkthrough ## Run all checks and tests
+test: deps build lint unit suite vm cri clients walkthrough ## Run all checks and tests
 	@echo "make test: all passed"
 
 lint: toolchain ## Formatting, warnings, lengths, budgets
