@@ -61,7 +61,7 @@ pub fn table(hulld: &Figures, containerd: &Figures) -> (String, usize) {
         };
         missed += usize::from(reached == Some(false));
         let verdict = reached.map_or("", |r| if r { "reached" } else { "MISSED" });
-        let cell = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.2}"));
+        let cell = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |v| format!("{v:.2}"));
         let ratio = ratio.map_or(String::new(), |r| format!("{r:.3}"));
         // Writing to a String cannot fail.
         let _ = writeln!(
