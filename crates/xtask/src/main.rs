@@ -104,6 +104,26 @@ mod tests {
     }
 
     #[test]
+    fn man_pages_and_completions() {
+        let dir = std::env::temp_dir().join(format!("hull-docs.{}", std::process::id()));
+        docs(&dir).unwrap();
+        let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+        let pages = [
+            ("hull-run.1", "hull run web"),
+            ("hullctl-why.1", "hullctl why web"),
+            ("hulld.1", "hulld config"),
+        ];
+        let missing: Vec<_> = pages
+            .iter()
+            .filter(|(page, example)| !read(page).replace("\\-", "-").contains(example))
+            .collect();
+        let known = ["bash/hullctl.bash", "zsh/_hullctl", "fish/hullctl.fish"];
+        let silent: Vec<_> = known.iter().filter(|f| !read(f).contains("doctor")).collect();
+        fs::remove_dir_all(&dir).unwrap();
+        assert!(missing.is_empty() && silent.is_empty(), "{missing:?} {silent:?}");
+    }
+
+    #[test]
     fn every_example_is_understood() {
         let (mut wrong, mut count) = (Vec::new(), 0);
         for program in programs() {

@@ -280,6 +280,36 @@ fn stuck_on_a_file_system() {
 }
 
 #[test]
+fn a_start_that_was_slow() {
+    let place = Place::new("slow");
+    for (name, hook, stage) in [
+        ("before", "createRuntime", "create (mounts and hooks)"),
+        ("after", "poststart", "start (hooks)"),
+    ] {
+        let id = place.id(name);
+        let bundle = place.bundle(name, "exec sleep 1000", |spec| {
+            spec["hooks"][hook] = json!([{ "path": "/bin/sleep", "args": ["sleep", "1.1"] }]);
+        });
+        place.start(&id, &bundle);
+        let sentence = why(&place, &id, "slow-start", &["its start was slow: ", stage]);
+        assert!(sentence.starts_with("runs"), "{sentence}");
+        place.delete(&id);
+        // What it ended of comes first then.
+        let sentence = why(&place, &id, "killed", &["SIGKILL", "its start was slow: "]);
+        assert!(sentence.contains(stage), "{sentence}");
+    }
+    let id = place.id("quick");
+    let bundle = place.bundle("quick", "exit 0", nothing);
+    assert!(place.run(&id, &bundle).status.success());
+    let answer = place.json("why", &[&id]);
+    assert!(!answer.to_string().contains("slow"), "{answer:#}");
+    assert!(
+        answer["start"]["stages"].as_array().unwrap().len() >= 6,
+        "{answer:#}"
+    );
+}
+
+#[test]
 fn stages_of_a_start_and_the_memory_of_many() {
     let place = Place::new("stages");
     let id = place.id("host");
