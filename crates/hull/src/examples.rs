@@ -28,8 +28,10 @@ pub fn of(command: &str) -> &'static str {
 
 const PROGRAM: &str = "\
 Examples:
-  hull spec && hull run web
-      a container of the bundle in this directory
+  hull spec --bundle /srv/web
+      a config.json for the root file system in /srv/web/rootfs
+  hull run --bundle /srv/web web
+      a container of that
   hull list
       all containers
   hull exec -t web sh

@@ -3,6 +3,7 @@
 //! The library is only there for the build's own tools (man pages and completions come from
 //! [`command`]); the program is `main.rs`.
 
+mod audit;
 mod container;
 mod cri;
 mod doctor;
@@ -40,6 +41,7 @@ pub fn command() -> Command {
         .subcommand(container::command())
         .subcommand(why::command())
         .subcommand(top::command())
+        .subcommand(audit::command())
         .subcommand(doctor::command())
         .subcommand(selftest::command())
         .subcommand(selftest::probe::command());
@@ -75,7 +77,7 @@ fn dispatch(matches: &clap::ArgMatches, crictl: bool) -> Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     // A reader that has seen enough (`| head`) ends these quietly.
-    if !crictl && matches!(name, "ns" | "why" | "top" | "doctor" | "selftest") {
+    if !crictl && matches!(name, "ns" | "why" | "audit" | "top" | "doctor" | "selftest") {
         sys::signal::reset_for_exec()?;
     }
     match name {
@@ -86,6 +88,7 @@ fn dispatch(matches: &clap::ArgMatches, crictl: bool) -> Result<ExitCode> {
         "container" => container::run(m),
         "why" => why::run(m),
         "top" => top::run(m),
+        "audit" => audit::run(m),
         "doctor" => doctor::run(m),
         "selftest" => selftest::run(m),
         "selftest-probe" => Ok(selftest::probe::run(m)),

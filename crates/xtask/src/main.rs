@@ -118,9 +118,15 @@ mod tests {
             .filter(|(page, example)| !read(page).replace("\\-", "-").contains(example))
             .collect();
         let known = ["bash/hullctl.bash", "zsh/_hullctl", "fish/hullctl.fish"];
-        let silent: Vec<_> = known.iter().filter(|f| !read(f).contains("doctor")).collect();
+        let silent: Vec<_> = known
+            .iter()
+            .filter(|f| !read(f).contains("doctor"))
+            .collect();
         fs::remove_dir_all(&dir).unwrap();
-        assert!(missing.is_empty() && silent.is_empty(), "{missing:?} {silent:?}");
+        assert!(
+            missing.is_empty() && silent.is_empty(),
+            "{missing:?} {silent:?}"
+        );
     }
 
     #[test]

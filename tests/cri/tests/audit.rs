@@ -84,6 +84,27 @@ async fn check(log: &Path, call: &str, object: (&str, &str, &str), detail: &str)
     assert!(line["time"].as_str().unwrap().starts_with("20"), "{line}");
 }
 
+/// `hullctl audit`.
+fn shown(log: &Path, id: &str) {
+    let ask = |words: &[&str]| {
+        let mut command = Command::new(programs_dir().join("hullctl"));
+        command.args(["audit", "--file"]).arg(log).args(words);
+        let out = command.output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let stops = ask(&["--call", "StopContainer", "--about", &id[..8]]);
+    let who = format!("(process {}, user 0)", std::process::id());
+    for part in [&who, "container test/one/sleeper: timeout 9 s", "Ok", " ms"] {
+        assert!(stops.contains(part), "{part}: {stops}");
+    }
+    assert_eq!(stops.lines().count(), 2, "{stops}");
+    let failed = ask(&["--failed", "--format", "json"]);
+    let failed: Value = serde_json::from_str(&failed).unwrap();
+    assert_eq!(failed["code"], "NotFound", "{failed}");
+    assert_eq!(ask(&["--last", "1"]).lines().count(), 2);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_call_that_changes_something() {
     let daemon = Daemon::start(Options::default()).await;
@@ -109,6 +130,7 @@ async fn every_call_that_changes_something() {
     ] {
         check(&log, call, object, detail).await;
     }
+    shown(&log, &id);
     let failed = lines(&log)
         .into_iter()
         .find(|l| l["code"] == "NotFound")

@@ -9,7 +9,7 @@ mod images;
 mod inside;
 pub mod probe;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   hullctl selftest --escape
       hull, with a table of class, CVE, held or broken
-  hullctl selftest --escape --runtime /usr/sbin/runc
+  hullctl selftest --escape --runtime runc
       another runtime
   hullctl selftest --escape --only descriptors --format json
       one class of attacks, for scripts
@@ -90,7 +90,7 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
         bail!("selftest: only root can try what root's containers can do; run it as root");
     }
     let runtime = match m.get_one::<PathBuf>("runtime") {
-        Some(path) => path.clone(),
+        Some(path) => along_path(path),
         None => hull()?,
     };
     let arena = Arena::new(&runtime)?;
@@ -145,6 +145,18 @@ fn table(findings: &[Finding]) -> String {
         count(Outcome::Broken),
         count(Outcome::Skipped)
     )
+}
+
+/// A bare name is looked for along $PATH, as a shell does it.
+fn along_path(name: &Path) -> PathBuf {
+    let is_bare = name.components().count() == 1 && !name.starts_with(".");
+    let dirs = std::env::var_os("PATH")
+        .filter(|_| is_bare)
+        .unwrap_or_default();
+    let mut candidates = std::env::split_paths(&dirs).map(|dir| dir.join(name));
+    candidates
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| name.to_owned())
 }
 
 /// `hull` beside this program, else along $PATH.

@@ -111,7 +111,7 @@ fn hull_hands_over() {
         "{out:?}"
     );
     let out = hullctl()
-        .args(["selftest", "--escape", "--runtime", "/bin/false"])
+        .args(["selftest", "--escape", "--runtime", "false"])
         .output()
         .unwrap();
     assert_eq!(out.status.code(), Some(2), "{out:?}");
