@@ -2,20 +2,14 @@
 
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use sys::Errno;
-
 use crate::root::StateRoot;
-use crate::{
-    Container, ContainerId, Error, ProcessId, Result, Status, Warn, kill, sweep, teardown,
-};
+use crate::{Container, ContainerId, Error, Result, Status, Warn, kill, sweep, teardown};
 
 const SIGKILL: i32 = 9;
 /// How long a killed process may take to end; then something holds it in the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a creator may take to end whose own parent was killed.
 const ORPHANED: Duration = Duration::from_secs(1);
-const TICK: Duration = Duration::from_millis(10);
 
 /// Deletes the container `id`. One that runs is only deleted with `force`, which kills it; with
 /// `force` an unknown id is no error.
@@ -34,7 +28,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
     let status = container.status()?;
     if let (Status::Creating, true, Some(creator)) = (status, force, container.record.creator) {
         // One that goes on to live is told of below.
-        let _ = await_end(creator, ORPHANED);
+        let _ = creator.await_end(ORPHANED);
     }
     match status {
         Status::Stopped => {}
@@ -47,7 +41,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
                 other => Err(other),
             })?;
             if let Ok(init) = init {
-                await_end(init, PATIENCE)?;
+                init.await_end(PATIENCE)?;
             }
         }
         _ => {
@@ -57,34 +51,4 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
         }
     }
     teardown::teardown(root, &container, true, warn)
-}
-
-/// Waits until a killed process has ended.
-fn await_end(process: ProcessId, patience: Duration) -> Result<()> {
-    let pidfd = match process.pidfd() {
-        Ok(None) => return Ok(()),
-        Ok(pidfd) => pidfd,
-        // A kernel without them: look now and then.
-        Err(Error::Sys(e)) if e.errno == Errno::NOSYS => None,
-        Err(e) => return Err(e),
-    };
-    let deadline = std::time::Instant::now() + patience;
-    while process.is_alive()? {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        if left.is_zero() {
-            return Err(Error::WrongState("container init still running".to_owned()));
-        }
-        match &pidfd {
-            Some(pidfd) => {
-                let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-                let timeout = Timespec::try_from(left).ok();
-                match poll(&mut fds, timeout.as_ref()) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(e) => return Err(sys::Error::new("poll", "pidfd", e).into()),
-                }
-            }
-            None => std::thread::sleep(TICK),
-        }
-    }
-    Ok(())
 }

@@ -1,12 +1,17 @@
 //! A process named so that a reused pid cannot be taken for it.
 
 use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Pid;
 use serde::{Deserialize, Serialize};
 use sys::Errno;
 
-use crate::Result;
+use crate::{Error, Result};
+
+/// How often a process is looked at that cannot be waited for.
+const TICK: Duration = Duration::from_millis(10);
 
 /// A pid and the start time that goes with it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -49,6 +54,38 @@ impl ProcessId {
         }))
     }
 
+    /// Waits until it has ended; for one that was killed.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] when it still runs after `patience`; poll(2)'s.
+    pub fn await_end(&self, patience: Duration) -> Result<()> {
+        let pidfd = match self.pidfd() {
+            Ok(None) => return Ok(()),
+            Ok(pidfd) => pidfd,
+            // A kernel without them: look now and then.
+            Err(Error::Sys(e)) if e.errno == Errno::NOSYS => None,
+            Err(e) => return Err(e),
+        };
+        let deadline = Instant::now() + patience;
+        while self.is_alive()? {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::WrongState("container init still running".to_owned()));
+            }
+            match &pidfd {
+                Some(pidfd) => {
+                    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+                    match poll(&mut fds, Timespec::try_from(left).ok().as_ref()) {
+                        Ok(_) | Err(Errno::INTR) => {}
+                        Err(e) => return Err(sys::Error::new("poll", "pidfd", e).into()),
+                    }
+                }
+                None => std::thread::sleep(TICK),
+            }
+        }
+        Ok(())
+    }
+
     /// A descriptor of it; `None` if it has ended.
     ///
     /// # Errors
@@ -73,7 +110,7 @@ impl ProcessId {
         let sent = match self.pidfd() {
             Ok(Some(pidfd)) => sys::pidfd::send_signal(pidfd, signal),
             Ok(None) => return Ok(false),
-            Err(crate::Error::Sys(e)) if e.errno == Errno::NOSYS => {
+            Err(Error::Sys(e)) if e.errno == Errno::NOSYS => {
                 match Pid::from_raw(self.pid).filter(|_| self.is_alive().unwrap_or(false)) {
                     Some(pid) => sys::pidfd::kill(pid, signal),
                     None => return Ok(false),

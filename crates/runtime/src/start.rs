@@ -19,6 +19,8 @@ use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, hooks
 /// How long the listener of a filter may take to appear once it was announced.
 const LISTENER_LIMIT: Duration = Duration::from_secs(10);
 const LISTENER_TICK: Duration = Duration::from_micros(200);
+/// How long a killed process may take to end; then something holds it in the kernel.
+const KILLED_LIMIT: Duration = Duration::from_secs(10);
 const SIGKILL: i32 = 9;
 
 /// Starts it; returns once the program has been executed and the `poststart` hooks have run, and
@@ -148,8 +150,10 @@ pub fn attend(
     stages.keep(container);
     if let Err(e) = &result {
         crate::verdict::note(container, "failed", &e.to_string());
-        // The specification wants it stopped. That it has ended by itself is as good.
+        // The specification wants it stopped, and whoever asks next shall see that it is. That it
+        // has ended by itself is as good.
         let _ = init.signal(SIGKILL);
+        let _ = init.await_end(KILLED_LIMIT);
     }
     result
 }

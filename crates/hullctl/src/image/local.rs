@@ -5,7 +5,7 @@ use anyhow::{Result, bail};
 use clap::{ArgMatches, Command};
 use comfy_table::{Table, presets};
 use image::Reference;
-use image::store::{ImageRecord, MountOptions};
+use image::store::{ImageRecord, MountOptions, Store};
 use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
@@ -292,19 +292,23 @@ pub fn df_command() -> Command {
 
 /// Shows the use of the disk.
 pub fn df(m: &ArgMatches) -> Result<()> {
-    let store = store_to_read(m)?;
-    let usage = store.df()?;
+    let store = match store_to_read(m) {
+        Ok(store) => Some(store),
+        // No store yet: nothing on disk.
+        Err(e) if is_missing(&e) => None,
+        Err(e) => return Err(e),
+    };
+    let usage = store.as_ref().map(Store::df).transpose()?;
+    let usage = usage.unwrap_or_default();
     if text(m, "format").as_deref() == Some("json") {
         println!("{}", serde_json::to_string_pretty(&usage)?);
         return Ok(());
     }
     let mut rows = Vec::new();
     for image in &usage.images {
-        let record = store.image(&image.id)?;
+        let record = store.as_ref().map(|s| s.image(&image.id)).transpose()?;
         let name = record
-            .names
-            .first()
-            .cloned()
+            .and_then(|r| r.names.first().cloned())
             .unwrap_or_else(|| image.id.short().to_owned());
         let containers = image.containers.len().to_string();
         rows.push((

@@ -59,6 +59,22 @@ impl Drop for Shop {
 }
 
 #[test]
+fn a_store_that_is_not_there_yet_is_empty() {
+    let shop = Shop(Desk::new());
+    assert_eq!(
+        shop.json(&["ls", "--format", "json"]),
+        serde_json::json!([])
+    );
+    let df = shop.json(&["df", "--format", "json"]);
+    assert_eq!(
+        (&df["images"], &df["layers"]),
+        (&serde_json::json!([]), &0.into())
+    );
+    assert!(shop.ok(&["df"]).contains("IMAGE"));
+    assert!(!Path::new(&shop.0.path("store")).exists());
+}
+
+#[test]
 fn named_listed_and_collected() {
     let shop = Shop::new();
     let id = shop.id("app");

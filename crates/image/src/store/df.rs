@@ -24,7 +24,7 @@ pub struct ImageUsage {
 }
 
 /// What the store takes on disk.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Usage {
     /// Per image.
     pub images: Vec<ImageUsage>,

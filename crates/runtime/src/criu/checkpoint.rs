@@ -1,6 +1,6 @@
 //! `checkpoint`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use spec::Plan;
 use sys::Context as _;
@@ -15,7 +15,6 @@ use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, teard
 const LOG: &str = "dump.log";
 /// How long the processes may take to end once criu has killed them.
 const PATIENCE: Duration = Duration::from_secs(10);
-const TICK: Duration = Duration::from_millis(5);
 
 /// What `checkpoint` is asked for.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +55,7 @@ pub fn checkpoint(
     if goes_on {
         return Ok(());
     }
-    await_end(init)?;
+    init.await_end(PATIENCE)?;
     teardown::teardown(root, container, true, warn)
 }
 
@@ -118,15 +117,4 @@ fn freezer(manager: &cgroup::Manager) -> Option<String> {
     let paths = manager.paths();
     let dir = paths.get("freezer").or_else(|| paths.get(""))?;
     Some(text(dir))
-}
-
-fn await_end(init: ProcessId) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
-    while init.is_alive()? {
-        if Instant::now() > deadline {
-            return Err(Error::WrongState("container init still running".to_owned()));
-        }
-        std::thread::sleep(TICK);
-    }
-    Ok(())
 }
