@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags};
 
 use crate::process::last_errno;
-use crate::{Context, Error, Result, knob};
+use crate::{Context, Errno, Error, Result, knob};
 
 /// pidfd_open(2): a close-on-exec descriptor of the process.
 ///
@@ -14,7 +14,13 @@ use crate::{Context, Error, Result, knob};
 pub fn open(pid: Pid) -> Result<OwnedFd> {
     let describe = || pid.as_raw_nonzero().to_string();
     knob::check("pidfd_open").map_err(|e| Error::new("pidfd_open", describe(), e))?;
-    rustix::process::pidfd_open(pid, PidfdFlags::empty()).context("pidfd_open", describe)
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        // Older kernels say this of a process that is reaped at this moment; without flags there
+        // is no other reason but a thread's number, and that names no process either.
+        Err(Errno::INVAL) => Err(Errno::SRCH),
+        other => other,
+    }
+    .context("pidfd_open", describe)
 }
 
 /// pidfd_send_signal(2), with any signal number (rustix knows no real-time signals); 0 only

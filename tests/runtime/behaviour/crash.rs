@@ -92,6 +92,11 @@ fn at_any_moment_of_delete() {
     });
 }
 
+fn is_called(pid: i32, name: &str) -> bool {
+    let own = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+    own.is_ok_and(|n| n.trim_end() == name)
+}
+
 #[test]
 fn a_create_that_was_killed_does_not_block_the_id() {
     case(|t| {
@@ -101,15 +106,14 @@ fn a_create_that_was_killed_does_not_block_the_id() {
         });
         let create = t.with_bundle("create", &[]).spawn();
         wait_until("the hook runs", || {
-            runtime_suite::leaks::processes(t.token()).len() >= 2
+            let processes = runtime_suite::leaks::processes(t.token());
+            processes.iter().any(|&pid| is_called(pid, "sleep"))
         });
-        std::thread::sleep(Duration::from_millis(100));
         create.signal(Signal::KILL);
         let _ = create.wait();
         // The hook is not the container's to kill, but the case's.
         for pid in runtime_suite::leaks::processes(t.token()) {
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-            if name.is_ok_and(|n| n == "sh\n" || n == "sleep\n") {
+            if is_called(pid, "sh") || is_called(pid, "sleep") {
                 runtime_suite::process::kill(pid, Signal::KILL);
             }
         }

@@ -12,10 +12,11 @@ use crate::{host, mountinfo, process};
 
 /// All that is left of a case, one line each.
 ///
-/// Processes get a moment: a killed process is reaped by whoever became its parent.
+/// It gets a moment: a killed process is reaped by whoever became its parent, and systemd removes
+/// the group of a scope that has ended when it comes to it.
 #[must_use]
 pub fn find(token: &str, dir: &Path) -> Vec<String> {
-    let end = Instant::now() + Duration::from_millis(1500);
+    let end = Instant::now() + Duration::from_secs(10);
     loop {
         let left = look(token, dir);
         if left.is_empty() || Instant::now() > end {
