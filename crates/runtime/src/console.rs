@@ -12,7 +12,7 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, sendmsg, socket_with,
 };
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use spec::oci::ConsoleSize;
 use sys::Context as _;
 
@@ -41,6 +41,36 @@ impl From<rootfs::Terminal> for Console {
     }
 }
 
+/// The size of the terminal that the caller sits at.
+pub(crate) fn size_here() -> Option<ConsoleSize> {
+    let stdio = [
+        rustix::stdio::stdin(),
+        rustix::stdio::stdout(),
+        rustix::stdio::stderr(),
+    ];
+    let size = stdio.into_iter().find_map(|fd| tcgetwinsize(fd).ok())?;
+    Some(ConsoleSize {
+        height: size.ws_row.into(),
+        width: size.ws_col.into(),
+    })
+}
+
+/// Sets the size of a terminal, given its master, in characters.
+///
+/// # Errors
+/// ioctl(2)'s.
+pub(crate) fn set_size(master: &OwnedFd, size: ConsoleSize) -> Result<()> {
+    let cell = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
+    let size = Winsize {
+        ws_row: cell(size.height),
+        ws_col: cell(size.width),
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    tcsetwinsize(master, size).context("ioctl", || "ptmx, TIOCSWINSZ")?;
+    Ok(())
+}
+
 impl Console {
     /// Opens a pair on the devpts of the caller's own root: for a process that has entered the
     /// container.
@@ -57,15 +87,7 @@ impl Console {
     /// # Errors
     /// ioctl(2)'s.
     pub fn set_size(&self, size: ConsoleSize) -> Result<()> {
-        let cell = |n: u64| u16::try_from(n).unwrap_or(u16::MAX);
-        let size = Winsize {
-            ws_row: cell(size.height),
-            ws_col: cell(size.width),
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&self.master, size).context("ioctl", || "ptmx, TIOCSWINSZ")?;
-        Ok(())
+        set_size(&self.master, size)
     }
 
     /// Makes the container's end the controlling terminal of the caller, which becomes the leader
@@ -196,7 +218,7 @@ mod tests {
             width: 101,
         })
         .unwrap();
-        let size = rustix::termios::tcgetwinsize(&pair.slave).unwrap();
+        let size = tcgetwinsize(&pair.slave).unwrap();
         assert_eq!((size.ws_row, size.ws_col), (33, 101));
     }
 

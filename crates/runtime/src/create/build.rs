@@ -229,6 +229,12 @@ impl<'a> Building<'a> {
             }
             (_, console) => console,
         };
+        // Before the program can ask for it.
+        if let (Some(master), Start::Attached) = (&console, self.request.start)
+            && let Some(size) = console::size_here()
+        {
+            console::set_size(master, size)?;
+        }
         if let Some(socket) = &self.prepared.pidfd_socket {
             let child = self.child.as_ref().ok_or(Error::NotRunning)?;
             console::send_fd(socket, console::PIDFD_NAME, &child.pidfd)?;

@@ -14,7 +14,6 @@ use std::path::PathBuf;
 
 use cgroup::{Manager, SubCgroups};
 use rustix::process::Pid;
-use rustix::termios::tcgetwinsize;
 use seccomp::Filter;
 use spec::Plan;
 use spec::oci::{ConsoleSize, Process, Spec};
@@ -92,7 +91,7 @@ pub fn exec(container: &Container, request: Request, warn: Warn<'_>) -> Result<i
         return begin(container, request, None, false, warn).map(|_| 0);
     }
     let foreground = Foreground::begin(false)?;
-    let begun = begin(container, request, size_here(), true, warn)?;
+    let begun = begin(container, request, console::size_here(), true, warn)?;
     foreground.attend(begun.child.pid, begun.console)
 }
 
@@ -288,20 +287,6 @@ fn check_terminal(process: &ProcessPlan, request: &Request, stays: bool) -> Resu
         return Ok(());
     };
     Err(Error::Invalid(text.to_owned()))
-}
-
-/// The size of the terminal that the caller sits at.
-fn size_here() -> Option<ConsoleSize> {
-    let stdio = [
-        rustix::stdio::stdin(),
-        rustix::stdio::stdout(),
-        rustix::stdio::stderr(),
-    ];
-    let size = stdio.into_iter().find_map(|fd| tcgetwinsize(fd).ok())?;
-    Some(ConsoleSize {
-        height: size.ws_row.into(),
-        width: size.ws_col.into(),
-    })
 }
 
 fn join_rdt(container: &Container, child: &Child) -> Result<()> {
