@@ -1,9 +1,14 @@
 //! Why a container that is there does not go on.
 
+use std::time::Duration;
+
 use super::story::Story;
 use super::{Evidence, Verdict};
 use crate::proc;
 use crate::proc::waits::{self, Wait};
+
+/// Whoever waits longer than this for a disk is stuck; each page that is read is a short wait.
+const LASTING: Duration = Duration::from_millis(200);
 
 /// The sentence about a container that has not ended.
 pub fn judge(story: &Story) -> Verdict {
@@ -47,21 +52,34 @@ fn creating(story: &Story) -> Parts {
     ("creating", sentence, evidence_of(&waits))
 }
 
+/// All tasks, and of them those that do not get out of the kernel: in state D, and still so after
+/// [`LASTING`].
+fn look(story: &Story) -> (Vec<Wait>, Vec<Wait>) {
+    let look = || story.pids.iter().flat_map(|pid| waits::of_process(*pid));
+    let before: Vec<Wait> = look().collect();
+    let is_deep = |w: &&Wait| w.state == 'D';
+    if !before.iter().any(|w| is_deep(&w)) {
+        return (before, Vec::new());
+    }
+    std::thread::sleep(LASTING);
+    let now: Vec<Wait> = look().collect();
+    let lasting = now.iter().filter(is_deep).filter(|w| {
+        let mut earlier = before.iter().filter(is_deep);
+        earlier.any(|e| (e.pid, e.tid, &e.call) == (w.pid, w.tid, &w.call))
+    });
+    let lasting = lasting.cloned().collect();
+    (now, lasting)
+}
+
 fn running(story: &Story) -> Parts {
-    let all: Vec<Wait> = story
-        .pids
-        .iter()
-        .flat_map(|pid| waits::of_process(*pid))
-        .collect();
-    let stuck: Vec<&Wait> = all.iter().filter(|w| w.state == 'D').collect();
+    let (all, stuck) = look(story);
     if let Some(first) = stuck.first() {
         let more = match stuck.len() {
             1 => String::new(),
             n => format!(" (and {} tasks more)", n - 1),
         };
         let sentence = format!("stuck in the kernel: {}{more}", first.sentence());
-        let owned: Vec<Wait> = stuck.into_iter().cloned().collect();
-        return ("stuck", sentence, evidence_of(&owned));
+        return ("stuck", sentence, evidence_of(&stuck));
     }
     if let Some(stopped) = all.iter().find(|w| matches!(w.state, 'T' | 't')) {
         let how = if stopped.state == 't' {
