@@ -74,11 +74,22 @@ impl Bridge {
             .filter(|e| !wanted.contains(e) && !being_made(&e.id));
         let strange: Vec<Element> = strange.cloned().collect();
         let there: BTreeSet<&Element> = there.iter().collect();
-        let missing: Vec<Element> = wanted
+        let mut missing: Vec<Element> = wanted
             .iter()
             .filter(|e| !there.contains(e))
             .cloned()
             .collect();
+        // One that is being detached is not missed, and none is detached before they are back:
+        // its elements would stay.
+        let mut locks = BTreeMap::new();
+        for id in missing.iter().map(|e| &e.id).collect::<BTreeSet<_>>() {
+            if let Some(lock) = state.try_lock_id(id)?
+                && state.read(id)?.is_some()
+            {
+                locks.insert(id.clone(), lock);
+            }
+        }
+        missing.retain(|e| locks.contains_key(&e.id));
         let mut tables = self.tables()?;
         if !strange.is_empty() {
             found.push(format!("{} elements were not ours", strange.len()));
