@@ -8,6 +8,7 @@ use runtime::root::StateRoot;
 use runtime::{ContainerId, Result};
 use sys::trace::Recorder;
 
+use crate::audit;
 use crate::commands::{self, Entry};
 use crate::log::{Format, Level, Log};
 use crate::options::{given, given_path, is_on};
@@ -164,7 +165,12 @@ fn log_steps(log: &Log, recorder: &Recorder, begin: u64) {
 }
 
 fn act(entry: &Entry, context: &Context, matches: &ArgMatches) -> ExitCode {
-    match (entry.run)(context, matches) {
+    let asked = audit::begin(context, entry);
+    let result = (entry.run)(context, matches);
+    if let Some(asked) = &asked {
+        audit::end(asked, context, entry, matches, &result);
+    }
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(e) => {
             context.log.write(Level::Error, &e.to_string());

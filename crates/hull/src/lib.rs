@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
 pub mod cli;
 pub mod commands;
 mod context;

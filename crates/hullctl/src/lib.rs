@@ -3,6 +3,7 @@
 //! The library is only there for the build's own tools (man pages and completions come from
 //! [`command`]); the program is `main.rs`.
 
+mod asked;
 mod audit;
 mod container;
 mod cri;
@@ -80,10 +81,24 @@ fn dispatch(matches: &clap::ArgMatches, crictl: bool) -> Result<ExitCode> {
     if !crictl && matches!(name, "ns" | "why" | "audit" | "top" | "doctor" | "selftest") {
         sys::signal::reset_for_exec()?;
     }
+    let asked = if crictl { None } else { asked::begin(name, m) };
+    let result = act(matches, name, m, crictl);
+    if let Some(asked) = asked {
+        asked.done(result.as_ref().map(|_| None));
+    }
+    result
+}
+
+fn act(
+    matches: &clap::ArgMatches,
+    name: &str,
+    m: &clap::ArgMatches,
+    crictl: bool,
+) -> Result<ExitCode> {
     match name {
         _ if crictl => cri::dispatch(matches, name, m),
         "image" => image::run(m),
-        "run" => run::run(&run::parse(m)?),
+        "run" => run_container(m),
         "ns" => ns::run(m),
         "container" => container::run(m),
         "why" => why::run(m),
@@ -94,6 +109,16 @@ fn dispatch(matches: &clap::ArgMatches, crictl: bool) -> Result<ExitCode> {
         "selftest-probe" => Ok(selftest::probe::run(m)),
         _ => cri::dispatch(matches, name, m),
     }
+}
+
+fn run_container(m: &clap::ArgMatches) -> Result<ExitCode> {
+    let args = run::parse(m)?;
+    let asked = asked::begin_run(&args);
+    let result = run::run(&args);
+    if let Some(asked) = asked {
+        asked.done(result.as_ref().map(|&code| (!args.detach).then_some(code)));
+    }
+    result.map(ExitCode::from)
 }
 
 #[cfg(test)]

@@ -53,6 +53,7 @@ pub mod processes;
 pub mod update;
 
 // About the runtime itself.
+pub mod audit;
 pub mod features;
 
 pub use container::{Container, Status};

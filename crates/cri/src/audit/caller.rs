@@ -1,54 +1,25 @@
 //! Who is at the other end of a connection.
 
-use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use serde::Serialize;
+use runtime::audit::Caller;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tonic::transport::server::Connected;
 
 /// Whoever connected, as the kernel says (SO_PEERCRED), and the program that it ran then.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Caller {
-    /// The user.
-    pub uid: Option<u32>,
-    /// The group.
-    pub gid: Option<u32>,
-    /// The process, in our pid namespace.
-    pub pid: Option<i32>,
-    /// Its executable file; empty where it cannot be seen.
-    pub program: String,
-}
-
-impl Caller {
-    fn of(stream: &UnixStream) -> Self {
-        let Ok(peer) = stream.peer_cred() else {
-            return Self::default();
-        };
-        let pid = peer.pid().filter(|&pid| pid > 0);
-        let program = pid.and_then(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok());
-        Self {
-            uid: Some(peer.uid()),
-            gid: Some(peer.gid()),
-            pid,
-            program: program.unwrap_or_default().to_string_lossy().into_owned(),
-        }
-    }
-}
-
-impl fmt::Display for Caller {
-    /// `crictl (process 4711, user 0)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.program.rsplit('/').next().filter(|n| !n.is_empty());
-        f.write_str(name.unwrap_or("somebody"))?;
-        match (self.pid, self.uid) {
-            (Some(pid), Some(uid)) => write!(f, " (process {pid}, user {uid})"),
-            (None, Some(uid)) => write!(f, " (user {uid})"),
-            _ => Ok(()),
-        }
+fn caller_of(stream: &UnixStream) -> Caller {
+    let Ok(peer) = stream.peer_cred() else {
+        return Caller::default();
+    };
+    let pid = peer.pid().filter(|&pid| pid > 0);
+    Caller {
+        uid: Some(peer.uid()),
+        gid: Some(peer.gid()),
+        pid,
+        program: pid.map(Caller::program_of).unwrap_or_default(),
     }
 }
 
@@ -64,7 +35,7 @@ impl Peer {
     /// later, and its number another's.
     #[must_use]
     pub fn new(stream: UnixStream) -> Self {
-        let caller = Caller::of(&stream);
+        let caller = caller_of(&stream);
         Self { stream, caller }
     }
 }

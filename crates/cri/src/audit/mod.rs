@@ -5,8 +5,6 @@
 //! meanwhile is counted, and the count is written.
 
 mod caller;
-mod file;
-mod journald;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,17 +12,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Instant;
 
-use serde::Serialize;
+pub(crate) use runtime::audit::Object;
+use runtime::audit::{Caller, Journal, Line, Rotated, cut};
 use tonic::{Code, Extensions, Status};
 
-pub use caller::{Caller, Peer};
-use file::Rotated;
-use journald::Journal;
+pub use caller::Peer;
 
 /// How many lines wait for the disk before others are only counted.
 const WAITING: usize = 4096;
-/// A detail is cut to so many bytes: commands can be long.
-const DETAIL: usize = 512;
 
 /// Where the log goes.
 #[derive(Clone, Debug)]
@@ -37,36 +32,6 @@ pub struct Options {
     pub max_files: u32,
     /// The journal's socket; none: not told.
     pub journal: Option<PathBuf>,
-}
-
-/// One call.
-#[derive(Debug, Serialize)]
-struct Entry {
-    time: String,
-    call: &'static str,
-    #[serde(flatten)]
-    caller: Caller,
-    #[serde(flatten)]
-    object: Object,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    detail: String,
-    code: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    reason: String,
-    ms: f64,
-}
-
-/// What a call is about.
-#[derive(Clone, Debug, Default, Serialize)]
-pub(crate) struct Object {
-    /// `pod`, `container`, `image`, `runtime`.
-    #[serde(rename = "object")]
-    pub kind: &'static str,
-    /// Its id; what was asked for where there is no such thing.
-    pub id: String,
-    /// What people call it.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
 }
 
 /// The log.
@@ -83,14 +48,20 @@ impl Audit {
     /// # Errors
     /// The file cannot be opened, or no thread can be started.
     pub fn open(options: &Options) -> std::io::Result<Self> {
-        let file = Rotated::open(&options.file, options.max_bytes, options.max_files)?;
-        let journal = options.journal.clone().and_then(Journal::new);
+        let file = Rotated {
+            path: options.file.clone(),
+            max_bytes: options.max_bytes,
+            max_files: options.max_files,
+        };
+        file.make()?;
+        let journal = options.journal.clone();
+        let journal = journal.and_then(|path| Journal::new(path, "hulld-audit"));
         let (sender, receiver) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
         std::thread::Builder::new()
             .name("audit".to_owned())
-            .spawn(move || write(&receiver, file, journal.as_ref(), &counted))?;
+            .spawn(move || write(&receiver, &file, journal.as_ref(), &counted))?;
         Ok(Self {
             lines: Some(sender),
             lost,
@@ -115,20 +86,18 @@ impl Audit {
         }
     }
 
-    fn tell(&self, entry: &Entry) {
+    fn tell(&self, line: &Line) {
         let Some(lines) = &self.lines else {
             return;
         };
-        // A string's serialisation cannot fail.
-        let line = serde_json::to_string(entry).unwrap_or_default();
-        if lines.try_send(line).is_err() {
+        if lines.try_send(line.to_json()).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 /// The writer's life.
-fn write(lines: &Receiver<String>, mut file: Rotated, journal: Option<&Journal>, lost: &AtomicU64) {
+fn write(lines: &Receiver<String>, file: &Rotated, journal: Option<&Journal>, lost: &AtomicU64) {
     let mut is_broken = false;
     for line in lines {
         let missing = lost.swap(0, Ordering::Relaxed);
@@ -168,14 +137,7 @@ pub(crate) struct Asked {
 impl Asked {
     /// What else there is to say of it.
     pub fn with(mut self, detail: impl Into<String>) -> Self {
-        self.detail = detail.into();
-        if self.detail.len() > DETAIL {
-            let end = (0..=DETAIL)
-                .rev()
-                .find(|&at| self.detail.is_char_boundary(at));
-            self.detail.truncate(end.unwrap_or(0));
-            self.detail.push('…');
-        }
+        self.detail = cut(detail.into());
         self
     }
 
@@ -200,16 +162,13 @@ impl Asked {
 
     fn tell(&mut self, code: Code, reason: String) {
         self.is_told = true;
-        self.audit.tell(&Entry {
-            time: pods::now_rfc3339(),
-            call: self.call,
-            caller: self.caller.clone(),
-            object: std::mem::take(&mut self.object),
-            detail: std::mem::take(&mut self.detail),
-            code: format!("{code:?}"),
-            reason,
-            ms: (self.since.elapsed().as_secs_f64() * 1e6).round() / 1e3,
-        });
+        let object = std::mem::take(&mut self.object);
+        let took = self.since.elapsed();
+        let mut line = Line::new(self.call, self.caller.clone(), object, took);
+        line.detail = std::mem::take(&mut self.detail);
+        line.code = format!("{code:?}");
+        line.reason = reason;
+        self.audit.tell(&line);
     }
 }
 

@@ -21,6 +21,16 @@ pub enum Target {
     Image(String),
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Bundle(dir) => write!(f, "{}", dir.display()),
+            Self::Image(name) => f.write_str(name),
+        }
+    }
+}
+
 /// When to fetch an image.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Pull {

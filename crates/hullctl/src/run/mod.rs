@@ -16,7 +16,6 @@ mod units;
 mod volume;
 
 use std::path::Path;
-use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
 use runtime::ContainerId;
@@ -37,7 +36,7 @@ pub use network::STATE as NETWORK_STATE;
 pub use rootless::become_root;
 
 /// Runs the container; the exit code is its program's.
-pub fn run(args: &RunArgs) -> Result<ExitCode> {
+pub fn run(args: &RunArgs) -> Result<u8> {
     if matches!(args.target, Target::Host | Target::Image(_)) {
         become_root(&mut |text| eprintln!("hullctl: {text}"))?;
     }
@@ -117,7 +116,7 @@ fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: &Recorder) -> Res
     ended
 }
 
-fn run_image(args: &RunArgs, name: &str, record: &Recorder) -> Result<ExitCode> {
+fn run_image(args: &RunArgs, name: &str, record: &Recorder) -> Result<u8> {
     let prepared = Prepared::new(args, name, &state_root(args))?;
     quiet_input(&args.settings)?;
     let ended = stay(args, prepared.place.dir(), args.settings.terminal, record);
@@ -137,13 +136,13 @@ fn run_image(args: &RunArgs, name: &str, record: &Recorder) -> Result<ExitCode> 
     exit_code(code)
 }
 
-fn run_detached(args: &RunArgs, name: &str) -> Result<ExitCode> {
+fn run_detached(args: &RunArgs, name: &str) -> Result<u8> {
     let prepared = Prepared::new(args, name, &state_root(args))?;
     if let Err(e) = detached::start(&prepared, &args.settings, &args.store) {
         return Err(with_undo(e, prepared.clear(&args.store).as_ref().err()));
     }
     println!("{}", args.id);
-    Ok(ExitCode::SUCCESS)
+    Ok(0)
 }
 
 fn with_undo(error: anyhow::Error, undone: Option<&anyhow::Error>) -> anyhow::Error {
@@ -162,7 +161,6 @@ fn quiet_input(settings: &Settings) -> Result<()> {
     rustix::stdio::dup2_stdin(&null).context("dup2(/dev/null, 0)")
 }
 
-fn exit_code(code: i32) -> Result<ExitCode> {
-    let code = u8::try_from(code).map_err(|_| anyhow!("exit code {code} of the container"))?;
-    Ok(ExitCode::from(code))
+fn exit_code(code: i32) -> Result<u8> {
+    u8::try_from(code).map_err(|_| anyhow!("exit code {code} of the container"))
 }
