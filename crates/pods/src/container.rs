@@ -1,5 +1,6 @@
 //! A container in memory.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -41,6 +42,8 @@ pub struct Container {
     pub(crate) sample: Mutex<Option<(i64, u64)>>,
     /// When its writable layer was counted, its bytes and inodes.
     pub(crate) layer: Mutex<Option<(Instant, u64, u64)>>,
+    /// Its log was not there before it.
+    pub(crate) log_is_new: AtomicBool,
 }
 
 impl Container {
@@ -52,6 +55,7 @@ impl Container {
             phase: watch::Sender::new(phase),
             sample: Mutex::default(),
             layer: Mutex::default(),
+            log_is_new: AtomicBool::new(false),
         }
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use cri_api::v1::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, PodSandboxConfig,
@@ -287,11 +288,13 @@ impl Engine {
             .then(|| PathBuf::from(&pod_config.log_directory).join(&config.log_path));
         if let Some(path) = log.clone() {
             lock(&container.record).log_path = path.to_string_lossy().into_owned();
-            blocking(move || match path.parent() {
-                Some(dir) => {
-                    std::fs::create_dir_all(dir).doing(|| format!("mkdir({})", dir.display()))
-                }
-                None => Ok(()),
+            let container = Arc::clone(container);
+            blocking(move || {
+                container
+                    .log_is_new
+                    .store(!path.exists(), Ordering::Relaxed);
+                let dir = path.parent().unwrap_or(&path);
+                std::fs::create_dir_all(dir).doing(|| format!("mkdir({})", dir.display()))
             })
             .await?;
         }
@@ -325,6 +328,10 @@ impl Engine {
         if let Err(error) = self.unmake(container).await {
             tracing::error!(container = %container.name(), %error, "not all of a failed container could be undone");
         }
+        let made = Arc::clone(container);
+        if let Err(error) = blocking(move || remove_empty_log(&made)).await {
+            tracing::warn!(container = %container.name(), %error, "the log of a failed container stays");
+        }
         self.forget(&container.id);
     }
 
@@ -354,6 +361,21 @@ impl Engine {
             engine.0.records.remove(&container.id)
         })
         .await
+    }
+}
+
+/// Removes the log of a container that never was, or each retry would leave one: the kubelet counts
+/// a container's restarts by its logs.
+fn remove_empty_log(container: &Container) -> Result<()> {
+    let path = PathBuf::from(lock(&container.record).log_path.as_str());
+    if !container.log_is_new.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    match path.symlink_metadata() {
+        Ok(file) if file.is_file() && file.len() == 0 => {
+            std::fs::remove_file(&path).doing(|| format!("unlink({})", path.display()))
+        }
+        _ => Ok(()),
     }
 }
 

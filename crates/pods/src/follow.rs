@@ -64,7 +64,9 @@ impl Engine {
     async fn told(&self, pod: &Arc<Pod>, event: Event) -> Result<()> {
         if event.id == pod.id {
             if let Told::Exited(exit) = event.what {
-                tracing::warn!(pod = %pod.name(), reason = %exit.reason, "its sandbox has ended");
+                if exit.killed_by.is_none() {
+                    tracing::warn!(pod = %pod.name(), reason = %exit.reason, "its sandbox has ended by itself");
+                }
                 self.sandbox_ended(pod).await?;
             }
             return Ok(());

@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri_api::v1;
 use cri_suite::{Daemon, Options, container, pod, sleeper, until};
@@ -259,6 +260,73 @@ async fn a_flood_of_log_lines_is_rotated_and_holds_up_nothing() {
         // `head` ends in the middle of a line.
         assert!(odd.len() <= 1, "{name}: {odd:?}");
     }
+    daemon.remove_pod(&id).await;
+    assert_eq!(daemon.leftovers(), Vec::<String>::new());
+}
+
+/// The most that a process has had in memory.
+fn peak_kb(pid: i32) -> usize {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let number = line.unwrap().trim().trim_end_matches(" kB");
+    number.parse().unwrap()
+}
+
+/// How many lines a log has, which must be those of `block` again and again.
+fn repeats(log: &Path, block: &[String]) -> usize {
+    let mut count = 0;
+    for record in BufReader::new(fs::File::open(log).unwrap()).lines() {
+        let record = record.unwrap();
+        let Some((_, text)) = record.split_once(" stdout F ") else {
+            panic!("line {count}: {record:?}");
+        };
+        assert_eq!(text, block[count % block.len()], "line {count}");
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_writes_as_fast_as_it_can_loses_nothing_and_holds_up_nothing() {
+    let daemon = Daemon::start(Options::default()).await;
+    let rounds = std::env::var("HULL_SOAK").map_or(1, |n| n.parse::<usize>().unwrap());
+    let megabytes = 192 * rounds.min(10);
+    let block: Vec<String> = (0..8192).map(|n| format!("{n:0127}")).collect();
+    fs::write(daemon.dir.join("block"), block.join("\n") + "\n").unwrap();
+    let id = daemon.run_pod(pod("writer")).await;
+    let quiet = daemon.run(&id, sleeper("quiet")).await;
+    let script = format!("for i in $(seq {megabytes}); do cat /block; done");
+    let mut config = container("writer", &["/bin/sh", "-c", &script]);
+    config.mounts.push(v1::Mount {
+        container_path: "/block".to_owned(),
+        host_path: daemon.dir.join("block").to_string_lossy().into_owned(),
+        readonly: true,
+        ..v1::Mount::default()
+    });
+    let supervisor = daemon.supervisors()[0].as_raw_nonzero().get();
+    let peaks = || [daemon.pid(), supervisor].map(peak_kb);
+    let before = peaks();
+    let begun = Instant::now();
+    let writer = daemon.run(&id, config).await;
+    let (mut probes, mut slowest) = (0, Duration::ZERO);
+    while daemon.status(&writer).await.state() == v1::ContainerState::ContainerRunning {
+        let asked = Instant::now();
+        assert_eq!(daemon.exec(&quiet, &["true"]).await.0, 0);
+        slowest = slowest.max(asked.elapsed());
+        probes += 1;
+    }
+    let (took, after) = (begun.elapsed(), peaks());
+    println!(
+        "{megabytes} MiB in {took:?}, {probes} commands meanwhile, the slowest in {slowest:?}; \
+         peaks of hulld and supervisor in kB: {before:?}, then {after:?}"
+    );
+    assert!(probes > 0, "it was over before it could be looked at");
+    assert_eq!(daemon.ended(&writer).await.exit_code, 0);
+    let lines = repeats(&daemon.dir.join("logs/writer.log"), &block);
+    assert_eq!(lines, megabytes * block.len());
+    // What was written has gone through them; a part of it that stayed would be more than this.
+    assert!(after[0] <= before[0] + 16 * 1024, "{before:?}, {after:?}");
+    assert!(after[1] <= before[1] + 4 * 1024, "{before:?}, {after:?}");
     daemon.remove_pod(&id).await;
     assert_eq!(daemon.leftovers(), Vec::<String>::new());
 }

@@ -86,9 +86,10 @@ impl Overlay<'_> {
         fsconfig_create(context)
     }
 
-    /// Whether the first complaint is about the option's name.
+    /// Whether the first complaint is about the option's name. Linux before 6.5 takes every option
+    /// until the end, and then complains to its own log alone.
     fn lacks_append(&self, context: &OwnedFd) -> bool {
-        sys::mount::fs_complaint(context.as_fd()).is_some_and(|c| c.contains("lowerdir+"))
+        sys::mount::fs_complaint(context.as_fd()).is_none_or(|c| c.contains("lowerdir+"))
     }
 
     /// Through mount(2), whose options must fit into a page: by descriptors, 200 layers do.
