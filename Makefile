@@ -79,7 +79,7 @@ docs: toolchain ## Man pages and shell completions, from the command definitions
 
 install: build docs ## Install below PREFIX (/usr/local); DESTDIR is honoured
 	install -D -m 755 -t $(DESTDIR)$(PREFIX)/bin $(RELEASE)/hull $(RELEASE)/hullctl $(RELEASE)/hulld
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/hulld.service
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/lib/systemd/system contrib/hulld.service contrib/hulld.socket
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 target/docs/*.1
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/bash-completion/completions target/docs/bash/*
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/zsh/site-functions target/docs/zsh/*

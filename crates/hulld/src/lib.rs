@@ -6,6 +6,7 @@
 
 pub mod cli;
 mod config;
+mod listen;
 mod notify;
 mod serve;
 mod settings;

@@ -1,12 +1,13 @@
 //! The daemon: everything is opened in turn, served, and let go of in turn.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cri::audit::{Audit, Peer};
 use cri::{ImageApi, Pods, RuntimeApi};
 use cri_api::MESSAGE_LIMIT;
@@ -28,6 +29,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Config, LogFormat};
+use crate::listen::listen;
 use crate::notify::{notify, watchdog};
 
 type LogHandle = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
@@ -37,6 +39,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(10);
 
 /// Serves until a signal.
 pub(crate) fn serve(file: Option<PathBuf>, level: Option<&str>) -> Result<()> {
+    // Before anything here opens something that could have their numbers.
+    let passed = sys::process::passed_descriptors();
     let config = Config::load(file.as_deref())?;
     let log = start_log(&config, level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -46,7 +50,7 @@ pub(crate) fn serve(file: Option<PathBuf>, level: Option<&str>) -> Result<()> {
         .enable_all()
         .build()
         .context("start the asynchronous runtime")?;
-    let result = runtime.block_on(run(config, file, log));
+    let result = runtime.block_on(run(config, file, log, passed));
     // Threads in calls that block for ever must not keep the program.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -83,9 +87,13 @@ struct Daemon {
     log: LogHandle,
 }
 
-async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()> {
-    let socket = config.daemon.socket.clone();
-    let listener = listen(&config)?;
+async fn run(
+    config: Config,
+    file: Option<PathBuf>,
+    log: LogHandle,
+    passed: Vec<OwnedFd>,
+) -> Result<()> {
+    let (listener, own) = listen(&config, passed)?;
     let metrics = Arc::new(web::Metrics::default());
     let (engine, _watch) = open_engine(&config, &metrics).await?;
     let audit = Arc::new(open_audit(&config)?);
@@ -133,7 +141,9 @@ async fn run(config: Config, file: Option<PathBuf>, log: LogHandle) -> Result<()
     let ended = attend(&daemon, server, sockets, metrics).await;
     notify("STOPPING=1");
     // A new daemon may take its place from now on.
-    let _ = fs::remove_file(&socket);
+    if let Some(socket) = own {
+        let _ = fs::remove_file(socket);
+    }
     ended?;
     finish(&daemon, grace).await;
     Ok(())
@@ -218,46 +228,6 @@ async fn attend(
     // Its receivers may be gone already.
     let _ = stop.send(true);
     ended
-}
-
-/// The CRI's socket: 0660, for root and one group.
-fn listen(config: &Config) -> Result<UnixListener> {
-    let path = &config.daemon.socket;
-    let what = || format!("listen({})", path.display());
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).with_context(what)?;
-    }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("{}: another daemon serves it", what());
-    }
-    match fs::remove_file(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).with_context(what),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path).with_context(what)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).with_context(what)?;
-    if !config.daemon.socket_group.is_empty() {
-        let group = group_id(&config.daemon.socket_group)?;
-        std::os::unix::fs::chown(path, None, Some(group)).with_context(what)?;
-    }
-    Ok(listener)
-}
-
-fn group_id(name: &str) -> Result<u32> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
-    }
-    let groups = fs::read_to_string("/etc/group").context("read(/etc/group)")?;
-    let of_name = |line: &str| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name))
-            .then(|| fields.nth(1)?.parse().ok())
-            .flatten()
-    };
-    groups
-        .lines()
-        .find_map(of_name)
-        .with_context(|| format!("daemon.socket-group {name}: /etc/group does not have it"))
 }
 
 async fn open_engine(config: &Config, metrics: &Arc<web::Metrics>) -> Result<(Engine, net::Watch)> {

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -271,4 +272,26 @@ pub fn exit_now(code: i32) -> ! {
 /// The calling thread's errno.
 pub(crate) fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
+}
+
+/// The descriptors that a service manager has passed to this process (sd_listen_fds(3)), close-on-exec
+/// from now on. They are handed out once: a second call has none.
+pub fn passed_descriptors() -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u32>().ok();
+    let ours = number("LISTEN_PID") == Some(std::process::id());
+    let count = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let mut passed = Vec::new();
+    for fd in (3..).take(count as usize) {
+        // SAFETY: a number is no memory; F_SETFD of one that is not open is EBADF.
+        if unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } == 0 {
+            // SAFETY: it is open, and was opened for us by whoever started us; nobody here has it,
+            // and nobody gets it a second time.
+            passed.push(unsafe { OwnedFd::from_raw_fd(fd) });
+        }
+    }
+    passed
 }
