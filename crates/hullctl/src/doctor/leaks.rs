@@ -9,12 +9,12 @@ use cgroup::Manager;
 use runtime::record::Record;
 use runtime::root::StateRoot;
 use runtime::verdict::ENDED;
-use runtime::{Container, Status};
+use runtime::{Container, ProcessId, Status};
 use rustix::mount::{UnmountFlags, unmount};
 use serde::Serialize;
 
 use super::places::Places;
-use super::{images, network};
+use super::{images, network, supervisors};
 use crate::run::leftovers;
 
 /// The sort of thing that is left.
@@ -33,6 +33,12 @@ pub(super) enum Kind {
     Network,
     /// Layers mounted for a container that is gone, which keep an image.
     Image,
+    /// A supervisor that nobody needs.
+    Supervisor,
+    /// A container whose supervisor is dead.
+    Container,
+    /// The sandbox process of a pod that is gone.
+    Pause,
 }
 
 /// One thing that is left.
@@ -51,6 +57,9 @@ pub struct Leak {
     /// Whose network it is.
     #[serde(skip)]
     owner: &'static str,
+    /// Which process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    process: Option<ProcessId>,
 }
 
 impl Leak {
@@ -64,12 +73,21 @@ impl Leak {
             note: String::new(),
             record: None,
             owner: "",
+            process: None,
         }
     }
 
     /// The same, of a network of this owner's.
     pub(super) fn of_owner(self, owner: &'static str) -> Self {
         Self { owner, ..self }
+    }
+
+    /// The same, and this is the process.
+    pub(super) fn of_process(self, process: ProcessId) -> Self {
+        Self {
+            process: Some(process),
+            ..self
+        }
     }
 
     /// Whether it is gone now.
@@ -81,6 +99,7 @@ impl Leak {
     pub fn line(&self) -> String {
         let state = match self.fixed {
             None => "left",
+            Some(true) if self.process.is_some() => "ended",
             Some(true) => "removed",
             Some(false) => "could not be removed",
         };
@@ -106,9 +125,16 @@ impl Leak {
             Kind::RunDirectory => fs::remove_dir(&self.what).context("rmdir"),
             Kind::Network => network::remove(&self.what, self.owner, &self.container),
             Kind::Image => images::remove(&self.what, &self.container),
+            Kind::Supervisor => self.end(|p| supervisors::end_supervisor(root, &self.what, p)),
+            Kind::Container => supervisors::end_container(root, &self.what, &self.container),
+            Kind::Pause => self.end(supervisors::kill),
         };
         self.fixed = Some(done.is_ok());
         self.note = done.err().map(|e| format!("{e:#}")).unwrap_or_default();
+    }
+
+    fn end(&self, how: impl FnOnce(ProcessId) -> Result<()>) -> Result<()> {
+        how(self.process.context("no process")?)
     }
 
     /// Only one that nobody is in: whoever is there may have been put there by somebody else.
@@ -143,6 +169,7 @@ pub fn find(places: &Places) -> Result<Vec<Leak>> {
     for (id, record) in ended(root) {
         leaks.extend(groups(&id, &record, &living));
     }
+    leaks.extend(supervisors::find(places)?);
     leaks.extend(mounts(root)?);
     leaks.extend(leftovers().into_iter().map(|dir| {
         Leak::new(

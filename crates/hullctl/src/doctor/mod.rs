@@ -6,6 +6,7 @@ mod leaks;
 mod machine;
 mod network;
 mod places;
+mod supervisors;
 mod users;
 
 use std::process::ExitCode;
@@ -24,7 +25,9 @@ Examples:
   hullctl doctor
       a table of what the machine offers, and what is left of dead containers
   hullctl doctor --fix
-      removes what is left, and says of each thing what was done; only hull's own things
+      removes what is left, ends supervisors without a container or a pod, containers whose
+      supervisor has died and sandboxes without a record, and says of each what was done; only
+      hull's own things
   hullctl doctor --root /run/user/1000/hull --store ~/.local/share/hull
       a user's; what is not named of --root, --store, --run and --network is then not looked at
   hullctl doctor --format json | jq '.machine[] | select(.works | not)'
@@ -41,7 +44,7 @@ pub fn command() -> Command {
             Arg::new("fix")
                 .long("fix")
                 .action(ArgAction::SetTrue)
-                .help("Remove what dead containers left"),
+                .help("Remove what dead containers left, end what nobody looks after"),
         )
         .arg(
             Arg::new("format")

@@ -19,7 +19,7 @@ pub struct Places {
     /// Images, and what `hullctl run` has made of them; none: not looked at.
     pub store: Option<PathBuf>,
     /// hulld's state of this boot.
-    run: Option<PathBuf>,
+    pub run: Option<PathBuf>,
     /// Networks: their state, and who they belong to.
     pub networks: Vec<(PathBuf, &'static str)>,
     /// What is younger may be in the making, for a container that has no record yet.

@@ -42,6 +42,16 @@ pub fn name(pid: i32) -> String {
         .collect()
 }
 
+/// How long a process has been there.
+pub fn age(pid: i32) -> Option<std::time::Duration> {
+    let ticks = stat::read(pid, None)?.start_ticks;
+    let per_second = rustix::param::clock_ticks_per_second();
+    let started = std::time::Duration::from_millis(ticks.saturating_mul(1000) / per_second.max(1));
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let now = std::time::Duration::try_from(now).ok()?;
+    Some(now.saturating_sub(started))
+}
+
 /// A field of /proc/PID/status, without its name.
 pub fn status_field(status: &str, field: &str) -> Option<String> {
     let mut values = status.lines().filter_map(|line| {

@@ -5,6 +5,7 @@
 mod audit;
 mod doctor;
 mod selftest;
+mod supervisors;
 mod support;
 mod top;
 mod why;
