@@ -78,7 +78,7 @@ impl Engine {
     }
 
     /// Writes down how long an operation took at each stage, for `hullctl why`. Best effort, and
-    /// nobody waits for it: an external runtime has no place for it.
+    /// nobody waits for it.
     pub(crate) fn keep_stages(&self, operation: &Operation, container: &Arc<Container>) {
         let mut stages = Stages::begin(operation.kind());
         for (name, took) in operation.timings() {
@@ -87,8 +87,10 @@ impl Engine {
         let (root, id) = (self.places().runtime_root.clone(), container.id.clone());
         let keep = move || {
             let found = StateRoot::open(&root).ok().flatten()?;
-            let found = runtime::Container::open(&found, &ContainerId::new(&id).ok()?).ok()?;
-            stages.keep(&found);
+            let id = ContainerId::new(&id).ok()?;
+            let kept = runtime::Container::open(&found, &id);
+            let kept = kept.or_else(|_| runtime::foreign::open(&found, &id)).ok()?;
+            stages.keep(&kept);
             Some(())
         };
         drop(tokio::task::spawn_blocking(keep));

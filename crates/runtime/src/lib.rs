@@ -14,6 +14,7 @@ pub mod container;
 pub mod create;
 pub mod delete;
 mod error;
+pub mod foreign;
 mod id;
 pub mod idmap;
 mod init;

@@ -86,6 +86,32 @@ impl Record {
         }
     }
 
+    /// The record of a container that another runtime has made from this configuration.
+    #[must_use]
+    pub fn foreign(id: String, spec: &spec::oci::Spec, bundle: PathBuf) -> Self {
+        let linux = spec.linux.as_ref();
+        let mut namespaces = linux.into_iter().flat_map(|linux| &linux.namespaces);
+        let root = spec.root.as_ref().map(|r| r.path.as_str());
+        Self {
+            format: FORMAT,
+            oci_version: spec.oci_version.clone(),
+            id,
+            rootfs: bundle.join(root.unwrap_or_default()),
+            bundle,
+            created: crate::clock::now_rfc3339(),
+            owner: rustix::process::getuid().as_raw(),
+            creator: None,
+            init: None,
+            cgroup: None,
+            rdt: None,
+            own_pid_namespace: namespaces.any(|n| n.kind == "pid" && n.path.is_empty()),
+            no_new_keyring: false,
+            annotations: spec.annotations.clone(),
+            poststart: Vec::new(),
+            poststop: Vec::new(),
+        }
+    }
+
     /// The document that hooks and seccomp listeners get; `pid` as they see it.
     #[must_use]
     pub fn oci_state(&self, status: Status, pid: i32) -> State {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, RenameFlags};
 use sys::{Context, Errno};
 
+use crate::foreign::FOREIGN;
 use crate::record::Record;
 use crate::verdict::{ENDED, KEPT, SLACK};
 use crate::{ContainerId, Error, ProcessId, Result};
@@ -211,6 +212,24 @@ impl StateRoot {
         stillborn.dir.remove_as(self, &stillborn.name)
     }
 
+    /// The directory of another runtime's container; `None` if there is none.
+    pub(crate) fn foreign(&self, id: &ContainerId) -> Result<Option<ContainerDir>> {
+        self.child(&format!("{FOREIGN}/{id}"))
+    }
+
+    /// The same, made where missing.
+    pub(crate) fn make_foreign(&self, id: &ContainerId) -> Result<ContainerDir> {
+        let name = format!("{FOREIGN}/{id}");
+        for dir in [FOREIGN, &name] {
+            match rustix::fs::mkdirat(&self.dir, dir, Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(e) => return Err(self.error("mkdirat", dir, e)),
+            }
+        }
+        let made = self.child(&name)?;
+        made.ok_or_else(|| self.error("openat", &name, Errno::NOENT))
+    }
+
     fn child(&self, name: &str) -> Result<Option<ContainerDir>> {
         let dir = match open_dir(&self.dir, Path::new(name)) {
             Err(e) if e.errno == Errno::NOENT => return Ok(None),
@@ -378,7 +397,12 @@ impl ContainerDir {
     /// # Errors
     /// rename(2)'s.
     pub fn retire(&self, root: &StateRoot, id: &ContainerId) -> Result<()> {
-        if !self.is_named(root, id) {
+        self.retire_as(root, id.as_str(), id)
+    }
+
+    /// The same, of what lies under `own` in the root.
+    pub(crate) fn retire_as(&self, root: &StateRoot, own: &str, id: &ContainerId) -> Result<()> {
+        if !self.is_named(root, own) {
             return Ok(());
         }
         match rustix::fs::mkdirat(&root.dir, ENDED, Mode::RWXU) {
@@ -386,7 +410,7 @@ impl ContainerDir {
             Err(e) => return Err(root.error("mkdirat", ENDED, e)),
         }
         let name = format!("{ENDED}/{}{SEPARATOR}{id}", crate::clock::now_rfc3339());
-        match rustix::fs::renameat(&root.dir, id.as_str(), &root.dir, &name) {
+        match rustix::fs::renameat(&root.dir, own, &root.dir, &name) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(e) => return Err(root.error("renameat", &name, e)),
         }
@@ -395,9 +419,9 @@ impl ContainerDir {
         Ok(())
     }
 
-    /// Whether the id leads here, and not to nothing or to another container.
-    fn is_named(&self, root: &StateRoot, id: &ContainerId) -> bool {
-        let named = rustix::fs::statat(&root.dir, id.as_str(), AtFlags::SYMLINK_NOFOLLOW);
+    /// Whether the name leads here, and not to nothing or to another container.
+    fn is_named(&self, root: &StateRoot, name: &str) -> bool {
+        let named = rustix::fs::statat(&root.dir, name, AtFlags::SYMLINK_NOFOLLOW);
         let own = rustix::fs::fstat(&self.dir);
         matches!((named, own), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
     }

@@ -391,14 +391,20 @@ impl Daemon {
                 }
             }
         }
-        for place in ["run/pods", "run/records", "runtime", "state/containers"] {
+        for place in [
+            "run/pods",
+            "run/records",
+            "runtime",
+            "runtime/@foreign",
+            "state/containers",
+        ] {
             for entry in fs::read_dir(self.dir.join(place))
                 .into_iter()
                 .flatten()
                 .flatten()
             {
                 // What is remembered of the ended stays for a while, and is bounded.
-                if entry.file_name() != "@ended" {
+                if entry.file_name() != "@ended" && entry.file_name() != "@foreign" {
                     all.push(format!("file: {}", entry.path().display()));
                 }
             }

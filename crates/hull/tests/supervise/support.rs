@@ -219,8 +219,18 @@ impl Drop for Pod {
             .flatten()
             .flatten()
             .map(|e| e.file_name());
-        // What is remembered of containers that have gone is not left behind.
-        let ids: Vec<_> = names.filter(|n| n != "@ended").collect();
+        // What is remembered of containers that have gone is not left behind; of those of other
+        // runtimes nothing but the directory.
+        let foreign = std::fs::read_dir(self.root().join("@foreign"));
+        let foreign = foreign
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name());
+        let ids: Vec<_> = names
+            .filter(|n| n != "@ended" && n != "@foreign")
+            .chain(foreign)
+            .collect();
         let left = ids.len();
         for id in ids {
             let mut command = Command::new(HULL);

@@ -49,6 +49,17 @@ pub fn known(root: &Path) -> Result<Vec<Known>> {
     Ok(all)
 }
 
+/// The ids of containers that other runtimes have made for hulld.
+pub fn foreign(root: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(root.join(runtime::foreign::FOREIGN));
+    let names = entries.into_iter().flatten().flatten();
+    let mut ids: Vec<String> = names
+        .filter_map(|e| e.file_name().into_string().ok())
+        .collect();
+    ids.sort_unstable();
+    ids
+}
+
 /// One container by its id.
 pub fn open(root: &Path, id: &str) -> Result<Option<(Container, Status)>> {
     let id = ContainerId::new(id)?;

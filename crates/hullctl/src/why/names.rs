@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use runtime::foreign::FOREIGN;
 use runtime::record::Record;
 use runtime::root::StateRoot;
 use runtime::verdict::ENDED;
@@ -14,6 +15,8 @@ use crate::proc::containers;
 pub enum Found {
     /// It is there.
     Here(String),
+    /// It is there, and another runtime has made it for hulld.
+    Foreign(String),
     /// It was.
     Gone {
         /// What is kept of it.
@@ -49,24 +52,32 @@ fn fit(word: &str, id: &str, name: &str) -> Option<Fit> {
 /// # Errors
 /// Several that are there fit as well as each other.
 pub fn find(root: &Path, word: &str) -> Result<Option<Found>> {
-    let mut here: Vec<(Fit, String)> = Vec::new();
+    let mut here: Vec<(Fit, String, bool)> = Vec::new();
     if let Some(state) = StateRoot::open(root)? {
         for id in state.ids()? {
             let name = name_in(&state.path_of(&id), id.as_str());
-            here.extend(fit(word, id.as_str(), &name).map(|fit| (fit, id.to_string())));
+            here.extend(fit(word, id.as_str(), &name).map(|fit| (fit, id.to_string(), false)));
         }
+    }
+    for id in containers::foreign(root) {
+        let name = name_in(&root.join(FOREIGN).join(&id), &id);
+        here.extend(fit(word, &id, &name).map(|fit| (fit, id, true)));
     }
     let gone = ended(root, word);
     let best_gone = gone.iter().map(|(fit, ..)| *fit).max();
-    if let Some(best) = here.iter().map(|(fit, _)| *fit).max()
+    if let Some(best) = here.iter().map(|(fit, ..)| *fit).max()
         && best_gone.is_none_or(|gone| best >= gone)
     {
-        let mut fitting = here.into_iter().filter(|(fit, _)| *fit == best);
-        let first = fitting.next().map(|(_, id)| id).unwrap_or_default();
-        if let Some((_, other)) = fitting.next() {
+        let mut fitting = here.into_iter().filter(|(fit, ..)| *fit == best);
+        let (first, is_foreign) = fitting.next().map(|f| (f.1, f.2)).unwrap_or_default();
+        if let Some((_, other, _)) = fitting.next() {
             bail!("why: {word}: both {first} and {other} fit; say more of the id");
         }
-        return Ok(Some(Found::Here(first)));
+        return Ok(Some(if is_foreign {
+            Found::Foreign(first)
+        } else {
+            Found::Here(first)
+        }));
     }
     let last = gone
         .into_iter()

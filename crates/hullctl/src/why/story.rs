@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use runtime::record::Record;
 use runtime::root::StateRoot;
 use runtime::verdict::{FACTS, NOTES};
+use runtime::{Container, ContainerId, Status};
 use spec::oci::Spec;
 
 use super::names;
@@ -64,6 +65,7 @@ impl Story {
         };
         match found {
             names::Found::Here(id) => Self::of_living(root, &id),
+            names::Found::Foreign(id) => Self::of_foreign(root, &id),
             names::Found::Gone { dir, deleted, id } => {
                 let mut story = Self::read(dir, id, "gone".to_owned())?;
                 story.deleted = Some(deleted);
@@ -76,15 +78,27 @@ impl Story {
         let Some((container, status)) = containers::open(root, id)? else {
             return Ok(None);
         };
-        let state = StateRoot::open(root)?;
-        let dir = state.map(|r| r.path_of(&container.id)).unwrap_or_default();
-        let mut story = Self::read(dir, id.to_owned(), status.to_string())?;
-        story.pids = runtime::processes::processes(&container).unwrap_or_default();
-        if story.facts.is_empty() {
-            runtime::verdict::facts(&container);
-            story.facts = facts(&story.dir);
+        Self::of(&container, status).map(Some)
+    }
+
+    fn of_foreign(root: &Path, id: &str) -> Result<Option<Self>> {
+        let Some(state) = StateRoot::open(root)? else {
+            return Ok(None);
+        };
+        let container = runtime::foreign::open(&state, &ContainerId::new(id)?)?;
+        let status = container.status()?;
+        Self::of(&container, status).map(Some)
+    }
+
+    fn of(container: &Container, status: Status) -> Result<Self> {
+        // While there are control groups; then what was found last is the best.
+        if container.cgroups().is_some() {
+            runtime::verdict::facts(container);
         }
-        Ok(Some(story))
+        let dir = container.dir.path().to_owned();
+        let mut story = Self::read(dir, container.id.to_string(), status.to_string())?;
+        story.pids = runtime::processes::processes(container).unwrap_or_default();
+        Ok(story)
     }
 
     fn read(dir: PathBuf, id: String, status: String) -> Result<Self> {

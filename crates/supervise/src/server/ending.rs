@@ -216,7 +216,7 @@ impl Supervisor {
 
     fn count_oom_kills(&self, key: u64) -> Option<u64> {
         let container = self.containers.get(&key)?;
-        let found = jobs::open(&self.options.root, container.id()).ok()?;
+        let found = jobs::story(&self.options.root, &container.status.create).ok()?;
         found.cgroups()?.oom_kills().ok()?
     }
 
@@ -225,10 +225,12 @@ impl Supervisor {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        let Ok(found) = jobs::open(&self.options.root, container.id()) else {
+        let create = &container.status.create;
+        let Ok(found) = jobs::story(&self.options.root, create) else {
             return;
         };
-        container.own_pids = found.record.own_pid_namespace;
+        // An external runtime is asked for the end of all: it knows what it has made.
+        container.own_pids = create.runtime.is_none() && found.record.own_pid_namespace;
         let Some(manager) = found.cgroups() else {
             return;
         };
@@ -303,9 +305,8 @@ impl Supervisor {
 
     /// Writes something down that `hullctl why` is to find, also when the container is gone.
     fn remember(&self, key: u64, what: &str, detail: &str) {
-        // An external runtime keeps no such notes.
         if let Some(container) = self.containers.get(&key)
-            && let Ok(found) = jobs::open(&self.options.root, container.id())
+            && let Ok(found) = jobs::story(&self.options.root, &container.status.create)
         {
             runtime::verdict::note(&found, what, detail);
         }

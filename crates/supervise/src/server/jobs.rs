@@ -7,7 +7,7 @@ use cgroup::SubCgroups;
 use runtime::create::{Request, Start};
 use runtime::exec::Wanted;
 use runtime::root::StateRoot;
-use runtime::{Container, ContainerId, Status};
+use runtime::{Container, ContainerId, ProcessId, Status, verdict};
 use rustix::process::Pid;
 use spec::oci::ConsoleSize;
 
@@ -34,7 +34,9 @@ pub(super) struct Wish {
 /// Makes a container, and starts it where that is wanted.
 pub(super) fn create(root: &Path, dir: &Path, create: &Create, warn: Warn<'_>) -> Result<Made> {
     if let Some(program) = &create.runtime {
-        return external::create(program, dir, create);
+        let made = external::create(program, dir, create);
+        remember(root, create, &made);
+        return made;
     }
     let root = StateRoot::create(root, false)?;
     let held = if create.stdio == Stdio::Terminal {
@@ -75,6 +77,40 @@ pub(super) fn create(root: &Path, dir: &Path, create: &Create, warn: Warn<'_>) -
     of_child(init.pid)
 }
 
+/// Writes down what an external runtime has made, or why it could not, for those who ask why the
+/// container ended. Best effort: the container is not worse for it.
+fn remember(root: &Path, create: &Create, made: &Result<Made>) {
+    let begun = || {
+        let root = StateRoot::create(root, false)?;
+        let init = match made {
+            Ok(made) => ProcessId::of(made.pid)?,
+            Err(_) => None,
+        };
+        let id = ContainerId::new(&create.id)?;
+        let systemd = create.systemd_cgroup;
+        let kept = runtime::foreign::remember(&root, &id, &create.bundle, systemd, init)?;
+        if let Err(e) = made {
+            verdict::note(&kept, "failed", &e.to_string());
+            runtime::foreign::retire(&root, &kept)?;
+        }
+        Ok::<(), runtime::Error>(())
+    };
+    if let Err(e) = begun() {
+        super::complain(&format!("remember {}: {e}", create.id));
+    }
+}
+
+/// What is written down of a container, whoever has made it.
+pub(super) fn story(root: &Path, create: &Create) -> Result<Container> {
+    if create.runtime.is_none() {
+        return open(root, &create.id);
+    }
+    let id = ContainerId::new(&create.id)?;
+    let root = StateRoot::open(root)?;
+    let root = root.ok_or_else(|| runtime::Error::NotFound(id.to_string()))?;
+    Ok(runtime::foreign::open(&root, &id)?)
+}
+
 /// A process that is our child, or is about to become the supervisor's.
 pub(super) fn of_child(pid: i32) -> Result<Made> {
     let raw = Pid::from_raw(pid).ok_or(runtime::Error::NotRunning)?;
@@ -95,7 +131,11 @@ pub(super) fn open(root: &Path, id: &str) -> Result<Container> {
 /// Starts a created container.
 pub(super) fn start(root: &Path, create: &Create, warn: Warn<'_>) -> Result<()> {
     if let Some(program) = &create.runtime {
-        return external::run(program, &["start", &create.id]);
+        let started = external::run(program, &["start", &create.id]);
+        if let (Err(e), Ok(kept)) = (&started, story(root, create)) {
+            verdict::note(&kept, "failed", &e.to_string());
+        }
+        return started;
     }
     let container = open(root, &create.id)?;
     match runtime::start::start(&container, None, warn) {
@@ -138,7 +178,16 @@ pub(super) fn delete(
         } else {
             &["delete", id.as_str()]
         };
-        return external::run(program, words);
+        let kept = StateRoot::open(root)?;
+        let kept = kept.and_then(|root| Some((runtime::foreign::open(&root, id).ok()?, root)));
+        if let Some((container, _)) = &kept {
+            verdict::facts(container);
+        }
+        external::run(program, words)?;
+        if let Some((container, root)) = &kept {
+            runtime::foreign::retire(root, container)?;
+        }
+        return Ok(());
     }
     match StateRoot::open(root)? {
         Some(root) => Ok(runtime::delete::delete(&root, id, force, warn)?),
