@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use cri_api::v1;
-use cri_suite::{Daemon, Options, container, pod, sleeper, until};
+use cri_suite::{Daemon, Options, pod, sleeper, until};
 
 async fn give_subnets(daemon: &Daemon, cidr: &str) -> Result<(), tonic::Status> {
     let request = v1::UpdateRuntimeConfigRequest {

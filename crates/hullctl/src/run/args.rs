@@ -74,6 +74,8 @@ pub struct RunArgs {
     pub remove: bool,
     /// When to fetch the image.
     pub pull: Pull,
+    /// Do not say what killed it.
+    pub quiet: bool,
     /// What the container is to be.
     pub settings: Settings,
 }
@@ -164,6 +166,7 @@ pub fn parse(m: &ArgMatches) -> Result<RunArgs> {
         root: m.get_one::<PathBuf>("root").cloned(),
         store: crate::image::store_root(m.get_one::<PathBuf>("store").cloned()),
         explain: m.get_flag("explain"),
+        quiet: m.get_flag("quiet"),
         detach: m.get_flag("detach"),
         remove,
         pull: match text(m, "pull").as_deref() {

@@ -58,7 +58,7 @@ pub fn command() -> Command {
 }
 
 /// How it lives.
-fn life() -> [Arg; 7] {
+fn life() -> [Arg; 8] {
     [
         flag(
             "explain",
@@ -66,6 +66,11 @@ fn life() -> [Arg; 7] {
         ),
         flag("detach", "In the background: print the container's id").short('d'),
         flag("rm", "Remove the container when it has ended"),
+        flag(
+            "quiet",
+            "Do not say what killed it, where something did (out of memory, a signal)",
+        )
+        .short('q'),
         flag("tty", "Give it a pseudo-terminal").short('t'),
         flag("interactive", "Keep standard input open").short('i'),
         flag(

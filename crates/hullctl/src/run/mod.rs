@@ -113,6 +113,11 @@ fn stay(args: &RunArgs, bundle: &Path, terminal: bool, record: &Recorder) -> Res
     if let Ok(steps) = record.steps() {
         crate::why::keep_stages(&state_root(args), &args.id, &steps);
     }
+    if let (Ok(code), false) = (&ended, args.quiet)
+        && let Some(hint) = crate::why::hint(&state_root(args), &args.id, *code)
+    {
+        eprintln!("hullctl: {hint}");
+    }
     ended
 }
 

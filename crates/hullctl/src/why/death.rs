@@ -114,25 +114,23 @@ fn never_started(story: &Story) -> Option<Verdict> {
 
 /// A kill in one of the container's memory groups, or of the machine.
 fn out_of_memory(story: &Story, log: &[String], end: End) -> Option<Verdict> {
-    let counted = story
-        .number("memory.events", "oom_kill ")
-        .or_else(|| story.number("memory.oom_control", "oom_kill "));
+    let counted = story.oom_kills();
     let kill = kernel::oom_kills(log)
         .into_iter()
         .rev()
         .find(|k| is_ours(story, k));
-    if counted.unwrap_or(0) == 0 && kill.is_none() {
+    if counted == 0 && kill.is_none() {
         return None;
     }
     let mut evidence = Vec::new();
-    if let Some(n) = counted.filter(|n| *n > 0) {
+    if counted > 0 {
         let file = story
             .files("memory.events")
             .chain(story.files("memory.oom_control"));
         let path = file.map(|f| f.path.display().to_string()).next();
         evidence.push(Evidence::new(
             path.unwrap_or_default(),
-            format!("oom_kill {n}"),
+            format!("oom_kill {counted}"),
         ));
     }
     let limit = story

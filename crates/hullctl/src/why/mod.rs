@@ -6,6 +6,7 @@
 
 mod death;
 mod disk;
+mod hint;
 mod kernel;
 mod names;
 mod start;
@@ -20,6 +21,7 @@ use clap::{Arg, ArgMatches, Command, value_parser};
 use serde::Serialize;
 
 use crate::proc::containers;
+pub use hint::hint;
 pub use start::keep as keep_stages;
 use story::Story;
 

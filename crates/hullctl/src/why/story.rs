@@ -132,6 +132,13 @@ impl Story {
         self.facts.iter().filter(named)
     }
 
+    /// How many of its processes the kernel killed for lack of memory.
+    pub fn oom_kills(&self) -> u64 {
+        let newer = self.number("memory.events", "oom_kill ");
+        let counted = newer.or_else(|| self.number("memory.oom_control", "oom_kill "));
+        counted.unwrap_or(0)
+    }
+
     /// The number of a `key value` line in the files of this name.
     pub fn number(&self, file: &str, key: &str) -> Option<u64> {
         let mut lines = self.files(file).flat_map(|f| f.text.lines());

@@ -4,6 +4,7 @@
 
 mod audit;
 mod doctor;
+mod hint;
 mod selftest;
 mod supervisors;
 mod support;
