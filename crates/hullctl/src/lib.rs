@@ -56,7 +56,7 @@ pub fn main() -> ExitCode {
     let result = match cri::is_crictl(arguments.first()) {
         true => dispatch(&cri::crictl().get_matches_from(arguments), true),
         false => {
-            let arguments = container::redirect(arguments, cri::has_runtime);
+            let arguments = ns::attach(container::redirect(arguments, cri::has_runtime));
             dispatch(
                 &command().get_matches_from(cri::redirect_run(arguments)),
                 false,

@@ -14,6 +14,8 @@ mod unshare;
 mod waiting;
 mod why_shared;
 
+pub use args::attach;
+
 use std::process::ExitCode;
 
 use anyhow::Result;

@@ -37,6 +37,33 @@ fn each_namespace_and_all_of_them() {
 }
 
 #[test]
+fn values_right_after_their_letters() {
+    let target = Standing::new(&["-fnpu"]);
+    let path = |kind: &str| format!("/proc/{}/ns/{kind}", target.pid);
+    let read = ["readlink", "/proc/self/ns/net", "/proc/self/ns/uts"];
+    let (net, uts) = (format!("-n{}", path("net")), format!("-u{}", path("uts")));
+    let words = [&["enter", &net, &uts, "-r/", "-w/tmp"][..], &read].concat();
+    let inside = shown(ns(&words));
+    assert_eq!(
+        inside,
+        format!("{}\n{}\n", target.link("net"), target.link("uts"))
+    );
+    let mut theirs = Command::new("nsenter");
+    theirs.args(&words[1..]);
+    assert_eq!(inside, shown(theirs));
+    let wrong = refused(ns(&["enter", "--no-such-option", "true"]));
+    assert!(
+        wrong.contains("--no-such-option: no such option"),
+        "{wrong}"
+    );
+    let wrong = refused(ns(&["unshare", "-n", "--no-such-option", "true"]));
+    assert!(
+        wrong.contains("--no-such-option: no such option"),
+        "{wrong}"
+    );
+}
+
+#[test]
 fn the_process_that_was_meant_and_no_other() {
     let target = Standing::new(&["-fu"]);
     let pid = target.pid;

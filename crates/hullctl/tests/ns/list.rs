@@ -54,6 +54,10 @@ fn filters_types_and_formats() {
     assert!(json.contains(&format!("\"ns\": {number}")), "{json}");
     let inside = shown(ns(&["ls", number]));
     assert!(inside.contains("sleep 1000"), "{inside}");
+    let mut theirs = Command::new("lsns");
+    theirs.args(["-n", "-r", "-o", "PID,TYPE,NPROCS", number]);
+    let ours = shown(ns(&["ls", "-n", "-r", "-o", "PID,TYPE,NPROCS", number]));
+    assert_eq!(ours, shown(theirs));
     let kinds = shown(ns(&[
         "ls", "-t", "net", "-t", "uts", "-n", "-o", "TYPE", "-l",
     ]));

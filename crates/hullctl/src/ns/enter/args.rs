@@ -191,7 +191,7 @@ pub fn parse(m: &ArgMatches) -> Result<Plan> {
             gid: text(m, "setgid").map(|t| group(&t)).transpose()?,
             keep_caps: m.get_flag("keep-caps"),
         },
-        program: program_of(m),
+        program: program_of(m)?,
         target,
         places,
     };

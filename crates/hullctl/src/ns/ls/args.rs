@@ -189,7 +189,11 @@ fn columns(m: &ArgMatches, kinds: &[NamespaceKind], tree: Option<Tree>) -> Resul
     if m.get_flag("output-all") {
         return Ok(columns::ALL.to_vec());
     }
-    let mut usual = columns::usual(kinds);
+    let of_processes = m.get_one::<u64>("namespace").is_some();
+    let mut usual = match of_processes {
+        true => columns::OF_PROCESSES.to_vec(),
+        false => columns::usual(kinds),
+    };
     if matches!(tree, Some(Tree::Parent)) {
         usual.push(Column::Pns);
     }

@@ -93,7 +93,16 @@ impl Column {
 
     /// The cell; `None` where there is nothing to show. Several files are separated by newlines.
     pub fn text(self, namespace: &Namespace, all: &Collected) -> Option<String> {
-        let first = namespace.pids.first().copied();
+        self.text_of(namespace, namespace.pids.first().copied(), all)
+    }
+
+    /// The same, with another process in it than the first.
+    pub fn text_of(
+        self,
+        namespace: &Namespace,
+        first: Option<i32>,
+        all: &Collected,
+    ) -> Option<String> {
         let process = first.and_then(|pid| all.processes.get(&pid));
         let uid = process.map(|p| p.uid).or(namespace.made_by);
         match self {
@@ -137,6 +146,9 @@ pub fn usual(kinds: &[NamespaceKind]) -> Vec<Column> {
     columns.extend([Column::Container, Column::Command]);
     columns
 }
+
+/// What is shown of the processes in one namespace, unless other columns are asked for.
+pub const OF_PROCESSES: [Column; 4] = [Column::Pid, Column::Ppid, Column::User, Column::Command];
 
 /// The list of columns.
 pub fn help() -> String {

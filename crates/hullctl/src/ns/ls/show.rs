@@ -18,12 +18,13 @@ pub fn print(text: &str) {
 
 /// The namespaces, as the plan wants them.
 pub fn namespaces(plan: &Plan, all: &Collected, rows: &[Row<'_>]) -> Result<()> {
+    rows_of(plan, all, rows, "namespaces")
+}
+
+fn rows_of(plan: &Plan, all: &Collected, rows: &[Row<'_>], what: &str) -> Result<()> {
     if plan.format == Format::Json {
-        let list: Vec<Value> = rows
-            .iter()
-            .map(|r| object(plan, all, r.namespace))
-            .collect();
-        let text = serde_json::to_string_pretty(&json!({ "namespaces": list }))?;
+        let list: Vec<Value> = rows.iter().map(|row| object(plan, all, row)).collect();
+        let text = serde_json::to_string_pretty(&json!({ what: list }))?;
         println!("{text}");
         return Ok(());
     }
@@ -41,7 +42,7 @@ pub fn namespaces(plan: &Plan, all: &Collected, rows: &[Row<'_>]) -> Result<()> 
     for row in rows {
         let cells: Vec<Vec<String>> = columns
             .iter()
-            .map(|c| cell_lines(*c, row.namespace, all, plan.no_wrap))
+            .map(|c| cell_lines(*c, row, all, plan.no_wrap))
             .collect();
         let height = cells.iter().map(Vec::len).max().unwrap_or(1);
         for line in 0..height {
@@ -60,8 +61,9 @@ pub fn namespaces(plan: &Plan, all: &Collected, rows: &[Row<'_>]) -> Result<()> 
     Ok(())
 }
 
-fn cell_lines(column: Column, n: &Namespace, all: &Collected, one_line: bool) -> Vec<String> {
-    let text = column.text(n, all).unwrap_or_default();
+fn cell_lines(column: Column, row: &Row<'_>, all: &Collected, one_line: bool) -> Vec<String> {
+    let text = column.text_of(row.namespace, row.process, all);
+    let text = text.unwrap_or_default();
     if one_line {
         return vec![text.replace('\n', ",")];
     }
@@ -79,10 +81,10 @@ fn finish(plan: &Plan, mut table: Table) {
     print(&table.columns());
 }
 
-fn object(plan: &Plan, all: &Collected, namespace: &Namespace) -> Value {
+fn object(plan: &Plan, all: &Collected, row: &Row<'_>) -> Value {
     let mut object = Map::new();
     for column in &plan.columns {
-        let text = column.text(namespace, all);
+        let text = column.text_of(row.namespace, row.process, all);
         let value = match text {
             None => Value::Null,
             Some(text) if column.is_number() => {
@@ -101,35 +103,14 @@ pub fn processes(plan: &Plan, all: &Collected, inode: u64) -> Result<()> {
     let namespace = namespace.with_context(|| {
         format!("ns ls: {inode}: no such namespace; give a number of the column NS")
     })?;
-    let mut table = Table::new(["PID", "PPID", "USER", "COMMAND"]);
-    table.right = vec![0, 1];
-    let mut list = Vec::new();
-    for pid in &namespace.pids {
-        let Some(process) = all.processes.get(pid) else {
-            continue;
-        };
-        let name = super::super::args::user_name(process.uid);
-        let name = name.unwrap_or_else(|| process.uid.to_string());
-        let command = crate::proc::command_line(*pid);
-        list.push(
-            json!({ "pid": pid, "ppid": process.stat.ppid, "user": name, "command": command }),
-        );
-        table.row([
-            pid.to_string(),
-            process.stat.ppid.to_string(),
-            name,
-            command,
-        ]);
-    }
-    if plan.format == Format::Json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&json!({ "processes": list }))?
-        );
-    } else {
-        finish(plan, table);
-    }
-    Ok(())
+    let row = |pid: &i32| Row {
+        namespace,
+        process: Some(*pid),
+        branch: String::new(),
+    };
+    let there = |pid: &&i32| all.processes.contains_key(pid);
+    let rows: Vec<Row<'_>> = namespace.pids.iter().filter(there).map(row).collect();
+    rows_of(plan, all, &rows, "processes")
 }
 
 /// A paragraph for the machine and one for each container: what is its own, what is shared with

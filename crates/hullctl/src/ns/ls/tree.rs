@@ -10,6 +10,8 @@ use super::collect::{Collected, Namespace};
 pub struct Row<'a> {
     /// The namespace.
     pub namespace: &'a Namespace,
+    /// The process whose columns are shown.
+    pub process: Option<i32>,
     /// Branches, such as `│ └─`.
     pub branch: String,
 }
@@ -18,6 +20,7 @@ pub struct Row<'a> {
 pub fn flat<'a>(shown: &[&'a Namespace]) -> Vec<Row<'a>> {
     let row = |namespace: &&'a Namespace| Row {
         namespace,
+        process: namespace.pids.first().copied(),
         branch: String::new(),
     };
     shown.iter().map(row).collect()
@@ -43,6 +46,7 @@ pub fn below<'a>(shown: &[&'a Namespace], by: Tree, all: &Collected) -> Vec<Row<
     for root in roots {
         rows.push(Row {
             namespace: root,
+            process: root.pids.first().copied(),
             branch: String::new(),
         });
         children(shown, root, "", &parent, &mut rows);
@@ -79,6 +83,7 @@ fn children<'a>(
         let last = at + 1 == below.len();
         rows.push(Row {
             namespace: child,
+            process: child.pids.first().copied(),
             branch: format!("{indent}{}", if last { "└─" } else { "├─" }),
         });
         let deeper = format!("{indent}{}", if last { "  " } else { "│ " });

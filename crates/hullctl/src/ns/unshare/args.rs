@@ -269,7 +269,7 @@ pub fn parse(m: &ArgMatches) -> Result<Plan> {
         monotonic: m.get_one::<i64>("monotonic").copied(),
         boottime: m.get_one::<i64>("boottime").copied(),
         environment: environment(m),
-        program: program_of(m),
+        program: program_of(m)?,
         kinds,
         files,
     };

@@ -37,7 +37,12 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
         become_owner(uid, gid)?;
     }
     let flags = plan.kinds.iter().fold(0, |bits, k| bits | k.clone_flag());
+    let keeps_mounts = plan.files.iter().any(|(k, _)| *k == NamespaceKind::Mount);
+    let old = keeps_mounts.then(place::mount_namespace_number).flatten();
     sys::namespace::unshare(flags)?;
+    if let Some(old) = old {
+        place::look_newer(old)?;
+    }
     place::set_clocks(&plan)?;
     match &mut helper {
         Some(helper) => helper.write_maps()?,

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use spec::plan::NamespaceKind;
 
 use super::args::{Plan, Propagation};
 
@@ -18,6 +20,31 @@ pub fn set_clocks(plan: &Plan) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A mount namespace can only be bound to a file in one that is older, and the kernel goes by
+/// their numbers, of which each processor gives out its own: on another processor than the old
+/// namespace's a new one may look older. Makes new ones until it does not; `old` is the number of
+/// the one that this process has left.
+pub fn look_newer(old: u64) -> Result<()> {
+    let allowed = sched_getaffinity(None).context("sched_getaffinity")?;
+    let processors = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
+    for cpu in processors {
+        if mount_namespace_number().is_none_or(|new| new > old) {
+            break;
+        }
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(None, &only).with_context(|| format!("sched_setaffinity({cpu})"))?;
+        sys::namespace::unshare(NamespaceKind::Mount.clone_flag())?;
+    }
+    sched_setaffinity(None, &allowed).context("sched_setaffinity")
+}
+
+/// The number of this process's mount namespace, where the kernel tells numbers.
+pub fn mount_namespace_number() -> Option<u64> {
+    let file = std::fs::File::open("/proc/self/ns/mnt").ok()?;
+    sys::nsfs::id(&file).ok()
 }
 
 /// How mounts go from one namespace to the other from now on.
