@@ -37,10 +37,18 @@ type LogHandle = reload::Handle<EnvFilter, tracing_subscriber::Registry>;
 /// How long another daemon's lock on the images is waited for, as after a restart.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 
+/// Heaps that all threads share: with one, threads wait for each other; each more keeps what was freed
+/// in it.
+const HEAPS: i32 = 2;
+
+/// How often freed memory is given back to the kernel.
+const TRIM: Duration = Duration::from_secs(60);
+
 /// Serves until a signal.
 pub(crate) fn serve(file: Option<PathBuf>, level: Option<&str>) -> Result<()> {
     // Before anything here opens something that could have their numbers.
     let passed = sys::process::passed_descriptors();
+    sys::idle::few_heaps(HEAPS);
     let config = Config::load(file.as_deref())?;
     let log = start_log(&config, level)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -224,6 +232,7 @@ async fn attend(
     if let Some(every) = watchdog() {
         tokio::spawn(beat(every));
     }
+    tokio::spawn(rest());
     let ended = wait_for_end(daemon, &mut api).await;
     // Its receivers may be gone already.
     let _ = stop.send(true);
@@ -360,6 +369,14 @@ async fn finish(daemon: &Daemon, grace: Duration) {
         () = quiet => tracing::info!("ended; pods run on"),
         () = again => tracing::warn!("ended at once; what was being made is undone at the next start"),
         () = tokio::time::sleep(grace) => tracing::warn!("some operations have not ended in time; the next start undoes them"),
+    }
+}
+
+/// Gives memory back that a burst of work has left.
+async fn rest() {
+    loop {
+        tokio::time::sleep(TRIM).await;
+        let _ = tokio::task::spawn_blocking(sys::idle::trim).await;
     }
 }
 

@@ -12,17 +12,33 @@ use crate::{Context as _, Errno, Result};
 /// Constant segments that a program may have; more are left alone.
 const MOST_SEGMENTS: usize = 4;
 
+/// Lets all threads of this program allocate from at most `most` heaps. The C library would make eight
+/// for each processor, and each keeps what was freed in it: where many threads take turns at short
+/// work, that is most of a daemon's memory.
+pub fn few_heaps(most: i32) {
+    // SAFETY: sets a number of the C library's allocator, which locks itself.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, most)
+    };
+}
+
+/// Gives freed heap back to the kernel.
+pub fn trim() {
+    // SAFETY: touches free memory of the C library's allocator only, which locks itself.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Gives freed heap and the mapped pages of our own code back to the kernel, and waits until `fd`
 /// is readable. What is needed then comes back from the page cache by itself.
 ///
 /// # Errors
 /// poll(2)'s.
 pub fn rest(fd: impl AsFd) -> Result<()> {
-    // SAFETY: touches free memory of the C library's allocator only.
-    #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::malloc_trim(0)
-    };
+    trim();
     let mut ranges = [(std::ptr::null_mut::<c_void>(), 0); MOST_SEGMENTS];
     let all = segments().0;
     let constant = all.iter().filter(|s| !s.is_writable());
