@@ -2,10 +2,10 @@
 
 use runtime::kill::signal_name;
 
-use super::disk;
 use super::kernel::{self, Denial, OomKill};
 use super::story::{Note, Story};
 use super::{Evidence, Verdict};
+use super::{disk, filter, words};
 use crate::units::bytes;
 
 const SIGKILL: i32 = 9;
@@ -244,12 +244,12 @@ fn refused_call(story: &Story, log: &[String], end: End) -> Option<Verdict> {
         return None;
     }
     let what = match &denial {
-        Some(d) => format!(
-            "system call {} of {} ({})",
-            kernel::call_name(d.arch, d.syscall),
-            d.comm,
-            d.exe
-        ),
+        Some(d) => {
+            let call = kernel::call_name(d.arch, d.syscall);
+            let rules = story.config.as_ref().and_then(|c| filter::rules(c, &call));
+            let rules = rules.map_or_else(String::new, |r| format!("; its profile says: {r}"));
+            format!("system call {call} of {} ({}){rules}", d.comm, d.exe)
+        }
         None => "a system call; which one, the kernel's log does not say (any more)".to_owned(),
     };
     let sentence = if killed {
@@ -304,6 +304,9 @@ fn limits(story: &Story, end: End) -> Option<Verdict> {
         return None;
     }
     let ended = format!("ended with {}", describe(end));
+    if let Some(told) = words::judge(story, &ended) {
+        return Some(told);
+    }
     if let Some(n) = story.number("pids.events", "max ").filter(|n| *n > 0) {
         let limit = story
             .number("pids.max", "")
@@ -322,7 +325,9 @@ fn limits(story: &Story, end: End) -> Option<Verdict> {
         return Some(verdict("space", sentence, vec![full]));
     }
     let config = story.config.as_ref()?;
-    if config.root.as_ref().is_some_and(|r| r.readonly) && end != End::Unknown {
+    // What it said last, where that is known, did not speak of it.
+    let is_silent = words::last(story).is_none();
+    if config.root.as_ref().is_some_and(|r| r.readonly) && end != End::Unknown && is_silent {
         let evidence = vec![Evidence::new("config.json", "root.readonly is true")];
         let sentence = format!(
             "{ended}; its root file system is read-only, so that writing anywhere but to its mounts fails"
@@ -345,6 +350,10 @@ fn plain(story: &Story, end: End) -> Verdict {
                 126 => "; a shell says 126 for what it found but could not execute",
                 127 => "; a shell says 127 for a command that it did not find",
                 _ => "; the program chose it, and its output says more",
+            };
+            let more = match words::last(story) {
+                Some(words) => format!("; its last words: `{words}`"),
+                None => more.to_owned(),
             };
             (
                 "exit",

@@ -6,12 +6,14 @@
 
 mod death;
 mod disk;
+mod filter;
 mod hint;
 mod kernel;
 mod names;
 mod start;
 mod story;
 mod stuck;
+mod words;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

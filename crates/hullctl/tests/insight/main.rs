@@ -10,3 +10,4 @@ mod supervisors;
 mod support;
 mod top;
 mod why;
+mod words;

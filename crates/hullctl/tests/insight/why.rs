@@ -121,7 +121,8 @@ fn a_system_call_that_was_refused() {
     let bundle = place.bundle("mkdir", "exec busybox mkdir /tmp/x", |spec| {
         spec["linux"]["seccomp"] = json!({
             "defaultAction": "SCMP_ACT_ALLOW",
-            "syscalls": [{ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_KILL_PROCESS" }],
+            "syscalls": [{ "names": ["mkdir"], "action": "SCMP_ACT_KILL_PROCESS",
+                "args": [{ "index": 1, "value": 0o777, "op": "SCMP_CMP_EQ" }] }],
         });
     });
     assert_eq!(place.run(&id, &bundle).status.code(), Some(159));
@@ -136,6 +137,10 @@ fn a_system_call_that_was_refused() {
             .into_owned();
     if log.contains("type=1326") {
         assert!(sentence.contains("system call mkdir"), "{sentence}");
+        assert!(
+            sentence.contains("kill process if argument 1 = 0x1ff"),
+            "{sentence}"
+        );
     }
 }
 
@@ -151,6 +156,21 @@ fn a_program_that_cannot_run() {
     fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     assert!(!place.run(&id, &bundle).status.success());
     why(&place, &id, "exec", &["never ran", "/no/such/interpreter"]);
+
+    let id = place.id("capable");
+    let bundle = place.bundle("capable", "", |spec| {
+        spec["process"]["args"] = json!(["/bin/capable", "true"]);
+    });
+    let capable = bundle.join("rootfs/bin/capable");
+    fs::copy("/bin/busybox", &capable).unwrap();
+    let status = std::process::Command::new("setcap")
+        .arg("cap_sys_admin,cap_bpf+ep")
+        .arg(&capable)
+        .status();
+    assert!(status.unwrap().success());
+    assert!(!place.run(&id, &bundle).status.success());
+    let parts = ["asks for CAP_SYS_ADMIN, CAP_BPF, which the container does not have"];
+    why(&place, &id, "exec", &parts);
 }
 
 #[test]

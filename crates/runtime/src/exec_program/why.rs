@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, StatVfsMountFlags, lstat, openat, readlink, stat, statvfs,
+    CWD, FileType, Mode, OFlags, StatVfsMountFlags, getxattr, lstat, openat, readlink, stat,
+    statvfs,
 };
 use rustix::io::Errno;
 
@@ -26,6 +27,7 @@ pub(super) fn why(path: &Path, errno: Errno) -> String {
         Errno::NOENT | Errno::NOTDIR => missing(path),
         Errno::ACCESS => forbidden(path),
         Errno::NOEXEC | Errno::LIBBAD => wrong_format(path),
+        Errno::PERM => capabilities(path),
         _ => None,
     };
     reason.map_or_else(String::new, |r| format!(": {r}"))
@@ -88,6 +90,30 @@ fn is_noexec(path: &Path) -> bool {
     /// ST_NOEXEC of statvfs(3).
     const NOEXEC: StatVfsMountFlags = StatVfsMountFlags::from_bits_retain(8);
     statvfs(path).is_ok_and(|s| s.f_flag.contains(NOEXEC))
+}
+
+/// The file is to have capabilities at once (capabilities(7), "Safety checking for
+/// capability-dumb binaries") that nobody in the container can have.
+fn capabilities(path: &Path) -> Option<String> {
+    const EFFECTIVE: u8 = 1;
+    let mut value = [0; 24];
+    let length = getxattr(path, "security.capability", &mut value[..]).ok()?;
+    let word = |at: usize| Some(u32::from_le_bytes(value.get(at..at + 4)?.try_into().ok()?));
+    // magic and flags, then permitted and inheritable of the low half, then of the high half.
+    let high = if length >= 20 { word(12)? } else { 0 };
+    let wanted = u64::from(word(4)?) | u64::from(high) << 32;
+    let status = sys::file::read_text("/proc/self/status".as_ref()).ok()?;
+    let bounding = status.lines().find_map(|l| l.strip_prefix("CapBnd:"))?;
+    let lacking = wanted & !u64::from_str_radix(bounding.trim(), 16).ok()?;
+    if value[0] & EFFECTIVE == 0 || lacking == 0 {
+        return None;
+    }
+    let names = crate::identity::cap_names(lacking);
+    Some(format!(
+        "its file asks for {}, which the container does not have (getcap {})",
+        names.join(", "),
+        path.display()
+    ))
 }
 
 /// The kernel does not know what to do with the contents.

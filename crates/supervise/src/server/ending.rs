@@ -11,7 +11,7 @@ use super::connection::Caller;
 use super::container::Container;
 use super::poller::Source;
 use super::worker::{Job, Outcome};
-use super::{Supervisor, after, jobs, not_found, stuck};
+use super::{Supervisor, after, jobs, not_found, stuck, words};
 use crate::protocol::{Ended, Exit, Kind, Oom, Phase, Reply, Stop, What};
 use crate::{Error, Result};
 
@@ -313,6 +313,15 @@ impl Supervisor {
     }
 
     fn remember_end(&self, key: u64, ended: &Ended) {
+        let log = self
+            .containers
+            .get(&key)
+            .and_then(|c| c.status.create.log.as_ref());
+        if let (true, Some(log)) = (ended.code != Some(0), log)
+            && let Some(line) = words::last(&log.path)
+        {
+            self.remember(key, "said", &line);
+        }
         match (ended.signal, ended.code) {
             (Some(signal), _) => self.remember(key, "exit", &format!("signal {signal}")),
             (None, Some(code)) => self.remember(key, "exit", &format!("code {code}")),

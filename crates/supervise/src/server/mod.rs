@@ -14,6 +14,7 @@ mod output;
 mod poller;
 mod requests;
 mod stuck;
+mod words;
 mod worker;
 
 use std::collections::BTreeMap;
