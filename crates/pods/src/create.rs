@@ -23,6 +23,7 @@ use crate::pod::{Pod, PodPhase};
 use crate::record::ContainerRecord;
 use crate::run_pod::{new_id, write_bundle};
 use crate::supervisor::blocking;
+use crate::take_down::stubbornly;
 
 impl Engine {
     /// Makes a container; a second request for the same one gets the first one's result.
@@ -324,15 +325,19 @@ impl Engine {
     }
 
     /// Undoes a container that could not be made.
-    async fn abandon(&self, container: &Arc<Container>) {
-        if let Err(error) = self.unmake(container).await {
-            tracing::error!(container = %container.name(), %error, "not all of a failed container could be undone");
+    pub(crate) async fn abandon(&self, container: &Arc<Container>) {
+        match stubbornly(|| self.unmake(container)).await {
+            Ok(()) => self.forget(&container.id),
+            Err(error) => {
+                tracing::error!(container = %container.name(), %error, "not all of a failed container could be undone; the removal of its pod tries again");
+                self.free_name(&container.id);
+            }
         }
         let made = Arc::clone(container);
         if let Err(error) = blocking(move || remove_empty_log(&made)).await {
             tracing::warn!(container = %container.name(), %error, "the log of a failed container stays");
         }
-        self.forget(&container.id);
+        container.phase.send_replace(Phase::Removed);
     }
 
     /// Removes all that there is of a container.

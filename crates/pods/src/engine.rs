@@ -208,6 +208,14 @@ impl Engine {
             .collect()
     }
 
+    /// The containers of a pod, with those that are being made and what is left of some that could
+    /// not be.
+    pub(crate) fn all_of(&self, pod: &str) -> Vec<Arc<Container>> {
+        let tables = lock(&self.0.tables);
+        let mine = tables.containers.values().filter(|c| c.pod.id == pod);
+        mine.cloned().collect()
+    }
+
     /// A pod by its id, or by the beginning of it where there is one such.
     ///
     /// # Errors
@@ -248,6 +256,11 @@ impl Engine {
             .names
             .extend(key.map(|key| (key, container.id.clone())));
         tables.containers.insert(container.id.clone(), container);
+    }
+
+    /// Lets another one have its name.
+    pub(crate) fn free_name(&self, id: &str) {
+        lock(&self.0.tables).names.retain(|_, named| named != id);
     }
 
     pub(crate) fn forget(&self, id: &str) {

@@ -9,12 +9,14 @@ use supervise::protocol::{Phase as Told, Status};
 use crate::container::{Container, Phase};
 use crate::engine::Engine;
 use crate::error::Result;
+use crate::images;
 use crate::journal::{What, now};
 use crate::operation::lock;
 use crate::pod::{Pod, PodPhase};
 use crate::record::{ContainerRecord, Ended, PodRecord, Record};
 use crate::run_pod;
 use crate::supervisor::{adopt_strays, blocking, keep, translate};
+use crate::take_down::Errors;
 
 /// How long the start waits for supervisors; what takes longer goes on beside it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -79,11 +81,17 @@ impl Engine {
     async fn restore_container(&self, record: ContainerRecord) {
         let pod = lock(&self.0.tables).pods.get(&record.pod).cloned();
         let Some(pod) = pod else {
-            tracing::warn!(id = %record.id, "a container without its pod: forgotten");
-            let inner = Arc::clone(&self.0);
-            if let Err(error) = blocking(move || inner.records.remove(&record.id)).await {
-                tracing::warn!(%error, "record of a container");
-            }
+            tracing::warn!(id = %record.id, "a container without its pod: removed");
+            let engine = self.clone();
+            let remove = move || {
+                let mut errors = Errors::default();
+                for key in record.volumes.iter().chain([&record.id]) {
+                    errors.note(images::unmount(engine.images(), key));
+                }
+                errors.result()?;
+                engine.0.records.remove(&record.id)
+            };
+            self.log("a container without its pod", blocking(remove).await);
             return;
         };
         let this_boot = record.boot == self.host().boot_id;
@@ -117,10 +125,7 @@ impl Engine {
         }
         if pod.phase() == PodPhase::Making {
             tracing::info!(pod = %pod.name(), "was being made when the last daemon ended: undone");
-            if let Err(error) = self.take_down(pod).await {
-                tracing::error!(pod = %pod.name(), %error, "not all of it could be undone");
-            }
-            self.forget(&pod.id);
+            self.abandon_pod(pod).await;
             return;
         }
         match self.ask(pod).await {
@@ -171,11 +176,7 @@ impl Engine {
 
     async fn compare_one(&self, container: &Arc<Container>, status: Option<&Status>) {
         match (container.phase(), status.map(|s| (s.phase, s.exit.clone()))) {
-            (Phase::Making, _) => {
-                let undone = self.unmake(container).await;
-                self.log("undoing of a container that was being made", undone);
-                self.forget(&container.id);
-            }
+            (Phase::Making, _) => self.abandon(container).await,
             (Phase::Exited, _) => {}
             (_, Some((Told::Exited, Some(exit)))) => {
                 let noted = self.container_exited(container, exit).await;

@@ -15,6 +15,7 @@ use crate::operation::{Operation, Outcome, Undo, lock};
 use crate::pod::{self, Pod, PodPhase};
 use crate::record::PodRecord;
 use crate::supervisor::blocking;
+use crate::take_down::stubbornly;
 
 impl Engine {
     /// Makes a pod and its sandbox; a second request for the same pod gets the first one's result.
@@ -210,9 +211,9 @@ impl Engine {
     }
 
     /// Undoes a pod that could not be made.
-    async fn abandon_pod(&self, pod: &Arc<Pod>) {
-        if let Err(error) = self.take_down(pod).await {
-            tracing::error!(pod = %pod.name(), %error, "not all of a failed pod could be undone");
+    pub(crate) async fn abandon_pod(&self, pod: &Arc<Pod>) {
+        if let Err(error) = stubbornly(|| self.take_down(pod)).await {
+            tracing::error!(pod = %pod.name(), %error, "not all of a failed pod could be undone; the next start tries again");
         }
         self.forget(&pod.id);
     }

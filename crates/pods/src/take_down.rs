@@ -1,6 +1,7 @@
 //! StopPodSandbox and RemovePodSandbox. Both go on after an error and tell all of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use supervise::protocol::Stop;
 
@@ -12,6 +13,28 @@ use crate::journal::What;
 use crate::operation::{Operation, Outcome, lock};
 use crate::pod::{Pod, PodPhase};
 use crate::supervisor::blocking;
+
+/// How often an undoing is tried.
+const TRIES: u32 = 5;
+
+/// How long the removal of a pod waits for containers that are being made.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// Tries again what undoes something: a supervisor that dies meanwhile is replaced for the next try.
+pub(crate) async fn stubbornly<R>(undo: impl Fn() -> R + Send) -> Result<()>
+where
+    R: Future<Output = Result<()>> + Send,
+{
+    let mut tries = 1;
+    loop {
+        match undo().await {
+            Err(error) if tries < TRIES => tracing::warn!(%error, tries, "undoing is tried again"),
+            result => return result,
+        }
+        tokio::time::sleep(Duration::from_millis(100) * tries).await;
+        tries += 1;
+    }
+}
 
 /// Errors of steps that do not wait for each other.
 #[derive(Debug, Default)]
@@ -81,9 +104,19 @@ impl Engine {
     async fn remove_pod_now(&self, operation: &Operation, pod: &Arc<Pod>, by: &str) -> Result<()> {
         let mut errors = Errors::default();
         errors.note(self.stop_pod_now(Some(operation), pod, by).await);
+        operation.stage("containers being made");
+        self.settle(pod).await;
         operation.stage("remove containers");
         for container in self.containers_of(&pod.id) {
             errors.note(self.remove_container(&container.id, by.to_owned()).await);
+        }
+        let left = self.all_of(&pod.id).into_iter();
+        for container in left.filter(|c| c.phase() == Phase::Removed) {
+            let unmade = self.unmake(&container).await;
+            if unmade.is_ok() {
+                self.forget(&container.id);
+            }
+            errors.note(unmade);
         }
         errors.result()?;
         operation.stage("remove sandbox");
@@ -91,6 +124,17 @@ impl Engine {
         self.event(What::Deleted, &pod.id, &pod.id);
         self.forget(&pod.id);
         Ok(())
+    }
+
+    /// Waits, but not for ever, for containers that are being made or undone.
+    async fn settle(&self, pod: &Arc<Pod>) {
+        let end = tokio::time::Instant::now() + SETTLE;
+        for container in self.all_of(&pod.id) {
+            let mut phase = container.phase.subscribe();
+            let settled = phase.wait_for(|phase| *phase != Phase::Making);
+            // What hangs is left to its own operation.
+            let _ = tokio::time::timeout_at(end, settled).await;
+        }
     }
 
     pub(crate) async fn stop_pod_now(

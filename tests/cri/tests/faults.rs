@@ -242,3 +242,34 @@ async fn a_command_is_killed_at_its_deadline_with_all_it_started() {
     assert!(error.message().contains("/no/such"), "{error}");
     daemon.remove_pod(&id).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_undoing_that_is_cut_off_is_taken_up_again() {
+    let daemon = Daemon::start(Options::default()).await;
+    let id = daemon.run_pod(pod("undone")).await;
+    let supervisor = daemon.supervisors()[0];
+    kill_process(supervisor, Signal::STOP).unwrap();
+    let mut runtime = daemon.runtime();
+    let request = v1::CreateContainerRequest {
+        pod_sandbox_id: id.clone(),
+        config: Some(sleeper("c")),
+        sandbox_config: None,
+    };
+    let creating = tokio::spawn(async move { runtime.create_container(request).await });
+    let roots = daemon.dir.join("state/mnt/containers");
+    until("its root is mounted", async || {
+        std::fs::read_dir(&roots).is_ok_and(|mut all| all.next().is_some())
+    })
+    .await;
+    // The supervisor that is to make it dies, and those that are to undo it, for a while.
+    let begun = std::time::Instant::now();
+    while begun.elapsed().as_millis() < 250 {
+        for pid in daemon.supervisors() {
+            // It may have ended by itself.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+    }
+    creating.await.unwrap().unwrap_err();
+    daemon.remove_pod(&id).await;
+    assert_eq!(daemon.leftovers(), Vec::<String>::new());
+}
