@@ -65,9 +65,12 @@ pub fn begin_run(args: &crate::run::RunArgs) -> Option<Asked> {
     let object = Object {
         kind: "container",
         id: args.id.clone(),
-        name: args.target.to_string(),
+        name: String::new(),
     };
-    let detail = audit::cut(args.settings.command.join(" "));
+    let target = args.target.to_string();
+    let words =
+        std::iter::once(target.as_str()).chain(args.settings.command.iter().map(String::as_str));
+    let detail = audit::cut(words.collect::<Vec<_>>().join(" "));
     start("run".to_owned(), object, detail)
 }
 

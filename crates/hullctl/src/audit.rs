@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use runtime::audit as log;
 use serde_json::Value;
 
-use crate::table::Table;
+use crate::table::{Table, terminal_width};
 
 /// hulld's, in the directory of the others.
 const DAEMONS: &str = "audit.log";
@@ -110,11 +110,12 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table = Table::new(["TIME", "WHO", "CALL", "ABOUT", "RESULT", "TOOK"]);
+    let mut table = Table::new(["TIME", "WHO", "CALL", "RESULT", "TOOK", "ABOUT"]);
     for line in &lines {
         // Commands of others stand in it: nothing of them is to reach the terminal as such.
         table.row(row(line).map(|cell| cell.replace(char::is_control, " ")));
     }
+    table.width = terminal_width();
     print!("{}", table.columns());
     Ok(ExitCode::SUCCESS)
 }
@@ -217,45 +218,34 @@ fn parsed(line: &str) -> Option<Value> {
 
 fn row(line: &Value) -> [String; 6] {
     let of = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+    // `11-25 21:03:11`: in UTC, as all of it.
+    let time: String = of("time").chars().skip(5).take(14).collect();
+    let time = time.replace('T', " ");
     if let Some(lost) = line["lost"].as_u64() {
         let text = format!("{lost} calls could not be written");
-        return [
-            of("time"),
-            text,
-            String::new(),
-            String::new(),
-            String::new(),
-            String::new(),
-        ];
+        let empty = String::new;
+        return [time, text, empty(), empty(), empty(), empty()];
     }
     let program = of("program");
     let program = program.rsplit('/').next().unwrap_or_default();
     let who = format!("{program} (process {}, user {})", line["pid"], line["uid"]);
     let id: String = of("id").chars().take(19).collect();
-    let about = match of("name") {
+    let mut about = match of("name") {
         name if name.is_empty() => format!("{} {id}", of("object")),
         name => format!("{} {name}", of("object")),
     };
-    let about = match of("detail") {
-        detail if detail.is_empty() => about,
-        detail => format!("{about}: {detail}"),
-    };
-    let result = match of("reason") {
-        reason if reason.is_empty() => match line["exit"].as_u64() {
-            Some(code) => format!("{}, exit code {code}", of("code")),
-            None => of("code"),
-        },
-        reason => format!("{}: {reason}", of("code")),
+    for more in [of("detail"), of("reason")] {
+        if !more.is_empty() {
+            about.push_str(": ");
+            about.push_str(&more);
+        }
+    }
+    let result = match line["exit"].as_u64() {
+        Some(code) => format!("exit code {code}"),
+        None => of("code"),
     };
     let took = format!("{} ms", line["ms"]);
-    [
-        of("time"),
-        who,
-        of("call"),
-        about.trim().to_owned(),
-        result,
-        took,
-    ]
+    [time, who, of("call"), result, took, about.trim().to_owned()]
 }
 
 #[cfg(test)]

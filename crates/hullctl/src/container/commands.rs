@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::ArgMatches;
+use runtime::audit::Caller;
 use runtime::root::StateRoot;
 use runtime::{Container, ContainerId, Status};
 use supervise::Client;
@@ -232,7 +233,7 @@ pub fn stop(m: &ArgMatches) -> Result<ExitCode> {
             id: found.record.id.clone(),
             signal,
             grace_millis: seconds.saturating_mul(1000),
-            by: "hullctl container stop".to_owned(),
+            by: format!("hullctl container stop by {}", Caller::of_this()),
         })?;
     } else if let Some(container) = found.container()? {
         stop_without(&found, &container, signal, Duration::from_secs(seconds))?;

@@ -175,14 +175,18 @@ fn rest(state: &ProgressState, to: &mut dyn Write) {
     let (rate, left) = (rate(state.per_sec()), left(state.eta()));
     let tail = format!("{bytes} {rate:>13} {left:>4}");
     let short = format!("{bytes} {left:>4}");
+    let percent = (at * 100).checked_div(len).unwrap_or(100);
+    let tight = format!("{percent:>3}% {rate:>11} {left:>4}");
     let bar = room.saturating_sub(tail.len() + 3);
     // Into a line of text: it does not fail.
     let _ = if bar >= 6 {
         write!(to, "[{}] {tail}", filled(bar, at, len))
     } else if room >= short.len() {
         write!(to, "{short}")
+    } else if room >= tight.len() {
+        write!(to, "{tight}")
     } else {
-        write!(to, "{:>3}%", (at * 100).checked_div(len).unwrap_or(100))
+        write!(to, "{percent:>3}%")
     };
 }
 

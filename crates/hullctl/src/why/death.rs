@@ -216,6 +216,9 @@ fn asked_by(note: &Note) -> Option<(i32, String)> {
     if note.what == "stop" {
         let (signal, by) = note.detail.split_once(' ')?;
         let who = match by.split_once(" by ") {
+            Some((call, client)) if call.starts_with("hullctl ") => {
+                format!("{client} had sent by `{call}`")
+            }
             Some((call, client)) => format!("{client} had sent by {call} through the API"),
             None => format!("was sent for {by}"),
         };
@@ -418,6 +421,12 @@ mod tests {
         assert!(
             who.starts_with("crictl (process 7, user 0) had sent by StopContainer"),
             "{who}"
+        );
+        let by = "9 hullctl container stop by bash (process 7, user 0)";
+        let (_, who) = asked_by(&note("stop", by)).unwrap();
+        assert_eq!(
+            who,
+            "bash (process 7, user 0) had sent by `hullctl container stop`"
         );
         let (signal, who) = asked_by(&note("kill", "9 0 12 bash")).unwrap();
         assert_eq!(signal, 9);

@@ -120,16 +120,13 @@ fn calls_of_hullctl() {
     ]);
     assert_eq!(out.status.code(), Some(3), "{out:?}");
     let ran = line(&log, "hullctl run");
-    assert_eq!(
-        (&ran["id"], &ran["name"]),
-        (&id.as_str().into(), &"host".into())
-    );
+    assert_eq!(ran["id"], id.as_str(), "{ran}");
     assert_eq!(
         (&ran["code"], &ran["exit"]),
         (&"Ok".into(), &3.into()),
         "{ran}"
     );
-    assert_eq!(ran["detail"], "sh -c exit 3", "{ran}");
+    assert_eq!(ran["detail"], "host sh -c exit 3", "{ran}");
 
     ask(&["image", "rm", "no-such-image"]);
     let removed = line(&log, "hullctl image rm");
