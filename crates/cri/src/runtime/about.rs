@@ -6,6 +6,7 @@ use cri_api::v1;
 use pods::oci::cgroup::Driver;
 use serde_json::json;
 
+use super::events::newest_first;
 use super::{RuntimeApi, filter};
 
 /// Our name in `Version`.
@@ -39,6 +40,8 @@ impl RuntimeApi {
         id: &str,
         verbose: bool,
     ) -> pods::Result<v1::PodSandboxStatusResponse> {
+        // Before anything is read: what changes meanwhile comes as an event with a later time.
+        let timestamp = now();
         let pod = self.engine.pod(id)?;
         let record = pod.record();
         let mut info = BTreeMap::new();
@@ -59,8 +62,8 @@ impl RuntimeApi {
         Ok(v1::PodSandboxStatusResponse {
             status: Some(pod.status()),
             info,
-            containers_statuses: containers.iter().map(|c| c.status()).collect(),
-            timestamp: now(),
+            containers_statuses: newest_first(&containers),
+            timestamp,
         })
     }
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use cri_api::v1;
-use pods::Engine;
 use pods::journal::{Event, What};
+use pods::{Container, Engine};
 use tokio::sync::mpsc;
 use tonic::Status;
 
@@ -50,10 +50,11 @@ fn response(engine: &Engine, event: &Arc<Event>) -> v1::ContainerEventResponse {
         container_event_type: kind.into(),
         created_at: event.time,
         pod_sandbox_status: engine.pod(&event.pod).ok().map(|p| p.status()),
-        containers_statuses: engine
-            .containers_of(&event.pod)
-            .iter()
-            .map(|c| c.status())
-            .collect(),
+        containers_statuses: newest_first(&engine.containers_of(&event.pod)),
     }
+}
+
+/// How containers are. A kubelet takes the first of a name for the present one.
+pub(super) fn newest_first(containers: &[Arc<Container>]) -> Vec<v1::ContainerStatus> {
+    containers.iter().rev().map(|c| c.status()).collect()
 }
