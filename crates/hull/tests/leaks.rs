@@ -46,6 +46,21 @@ fn assert_nothing_left(bundle: &Bundle) {
     assert_eq!(processes(&bundle.id), Vec::<String>::new());
 }
 
+#[test]
+fn what_others_keep_in_the_state_root() {
+    let bundle = Bundle::new("beside", |_| {});
+    let theirs = bundle.file("state").join("network");
+    std::fs::create_dir_all(&theirs).unwrap();
+    std::fs::write(theirs.join("lock"), "").unwrap();
+    for words in [&["list", "-q"][..], &["delete", "-f", "network"]] {
+        let out = bundle.hull(words);
+        let said = (out.code, out.stderr.as_str(), out.stdout.as_str());
+        assert_eq!(said, (Some(0), "", ""), "{words:?}");
+    }
+    assert!(theirs.join("lock").exists());
+    std::fs::remove_dir_all(&theirs).unwrap();
+}
+
 /// Kills `hull` with its command at every moment of it, again and again: the process it has
 /// cloned dies with it, the next `list` clears the rest away, and the id is free again.
 fn killed_at_any_moment(name: &str, command: &[&str]) {

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use runtime::audit as log;
 use serde_json::Value;
 
-use crate::table::{Table, terminal_width};
+use crate::table::Table;
 
 /// hulld's, in the directory of the others.
 const DAEMONS: &str = "audit.log";
@@ -115,7 +115,6 @@ pub fn run(m: &ArgMatches) -> Result<ExitCode> {
         // Commands of others stand in it: nothing of them is to reach the terminal as such.
         table.row(row(line).map(|cell| cell.replace(char::is_control, " ")));
     }
-    table.width = terminal_width();
     print!("{}", table.columns());
     Ok(ExitCode::SUCCESS)
 }
@@ -228,7 +227,7 @@ fn row(line: &Value) -> [String; 6] {
     }
     let program = of("program");
     let program = program.rsplit('/').next().unwrap_or_default();
-    let who = format!("{program} (process {}, user {})", line["pid"], line["uid"]);
+    let who = format!("{program}/{} user {}", line["pid"], line["uid"]);
     let id: String = of("id").chars().take(19).collect();
     let mut about = match of("name") {
         name if name.is_empty() => format!("{} {id}", of("object")),
@@ -244,7 +243,7 @@ fn row(line: &Value) -> [String; 6] {
         Some(code) => format!("exit code {code}"),
         None => of("code"),
     };
-    let took = format!("{} ms", line["ms"]);
+    let took = format!("{:.1} ms", line["ms"].as_f64().unwrap_or(0.0));
     [time, who, of("call"), result, took, about.trim().to_owned()]
 }
 

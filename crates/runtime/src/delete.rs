@@ -20,7 +20,7 @@ pub fn delete(root: &StateRoot, id: &ContainerId, force: bool, warn: Warn<'_>) -
     let container = match Container::open(root, id) {
         Err(Error::NotFound(_)) if force => {
             sweep::remains(root, id)?;
-            return root.remove_empty(id.as_str());
+            return root.remove_empty(id.as_str()).map(drop);
         }
         other => other?,
     };

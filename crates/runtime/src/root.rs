@@ -190,13 +190,15 @@ impl StateRoot {
     }
 
     /// Removes the directory of a container that has no record any more: what a killed `delete`
-    /// left. One that is gone is no error.
+    /// left; whether it is gone. One with something in it is no container's: others (hullctl's
+    /// network) keep things beside them.
     ///
     /// # Errors
-    /// rmdir(2)'s, as for one that is not empty.
-    pub(crate) fn remove_empty(&self, name: &str) -> Result<()> {
+    /// rmdir(2)'s.
+    pub(crate) fn remove_empty(&self, name: &str) -> Result<bool> {
         match rustix::fs::unlinkat(&self.dir, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) | Err(Errno::NOENT) => Ok(true),
+            Err(Errno::NOTEMPTY | Errno::EXIST) => Ok(false),
             Err(e) => {
                 let args = self.path.join(name).display().to_string();
                 Err(sys::Error::new("rmdir", args, e).into())
@@ -442,7 +444,10 @@ impl ContainerDir {
         }
         // Last: until now another try could still find out what there was.
         self.unlink(RECORD)?;
-        root.remove_empty(name)
+        if root.remove_empty(name)? {
+            return Ok(());
+        }
+        Err(root.error("rmdir", name, Errno::NOTEMPTY))
     }
 
     /// Removes a file or an empty directory.

@@ -14,7 +14,7 @@ use crate::{Container, ContainerId, Error, Result, Warn, teardown};
 pub fn abandoned(root: &StateRoot, id: &ContainerId, warn: Warn<'_>) -> Result<bool> {
     let container = match Container::open(root, id) {
         // Somebody was faster, or was killed when nothing but the directory was left.
-        Err(Error::NotFound(_)) => return root.remove_empty(id.as_str()).map(|()| true),
+        Err(Error::NotFound(_)) => return root.remove_empty(id.as_str()),
         other => other?,
     };
     if !container.is_abandoned()? {

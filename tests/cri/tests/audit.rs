@@ -94,7 +94,7 @@ fn shown(log: &Path, id: &str) {
         String::from_utf8(out.stdout).unwrap()
     };
     let stops = ask(&["--call", "StopContainer", "--about", &id[..8]]);
-    let who = format!("(process {}, user 0)", std::process::id());
+    let who = format!("/{} user 0", std::process::id());
     for part in [&who, "container test/one/sleeper: timeout 9 s", "Ok", " ms"] {
         assert!(stops.contains(part), "{part}: {stops}");
     }
