@@ -353,10 +353,8 @@ impl Bridge {
         let mut errors = Vec::new();
         if record.boot == state.boot() {
             let whole = record.setup.is_some();
-            errors.extend(self.close_ports(&record.attachment, place, whole).err());
+            errors.extend(self.close(record, place, whole).err());
             errors.extend(self.remove_link(&record.attachment.id, place).err());
-            let ports = &record.attachment.ports;
-            errors.extend(conntrack::forget_after(ports, &place.ips).err());
         }
         // An address is given again only when no link has it any more.
         if errors.is_empty() {
@@ -364,6 +362,15 @@ impl Bridge {
             errors.extend(state.release(&place.ips, id).err());
         }
         errors
+    }
+
+    /// Lets nothing in any more: `whole` says that all its elements are there.
+    pub(crate) fn close(&self, record: &Record, place: &Place, whole: bool) -> Result<()> {
+        let mut errors = Vec::new();
+        errors.extend(self.close_ports(&record.attachment, place, whole).err());
+        let ports = &record.attachment.ports;
+        errors.extend(conntrack::forget_after(ports, &place.ips).err());
+        Error::from_several(errors).map_or(Ok(()), Err)
     }
 
     fn close_ports(&self, attachment: &Attachment, place: &Place, whole: bool) -> Result<()> {

@@ -23,8 +23,9 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWNETCONF: u16 = 80;
-/// Between two repairs: who fights over the rules shall not have the whole processor.
-const PAUSE: Duration = Duration::from_millis(200);
+/// From the first news to the repair. A firewall's reload is many changes, and to put rules back
+/// in the midst of them is in vain; who fights over the rules shall not have the whole processor.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// What the watch did.
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Network {
     }
 
     /// Watches the kernel from a thread of its own, in the caller's network namespace: after a
-    /// firewall was flushed or reloaded, or the bridge changed, everything is put back at once.
+    /// firewall was flushed or reloaded, or the bridge changed, everything is put back soon.
     /// `report` is called on that thread.
     ///
     /// # Errors
@@ -97,23 +98,22 @@ struct Watcher {
 
 impl Watcher {
     fn run(&mut self, report: &dyn Fn(WatchEvent)) {
-        let mut last: Option<Instant> = None;
-        let mut due = false;
+        let mut since: Option<Instant> = None;
         loop {
-            let rest = last.map_or(Duration::ZERO, |last| PAUSE.saturating_sub(last.elapsed()));
-            if due && rest.is_zero() {
-                due = false;
+            let rest = since.map(|since| SETTLE.saturating_sub(since.elapsed()));
+            if rest.is_some_and(|rest| rest.is_zero()) {
+                since = None;
                 match self.network.repair() {
                     Ok(found) if found.is_empty() => {}
                     Ok(found) => report(WatchEvent::Restored(found)),
                     Err(error) => report(WatchEvent::Failed(error)),
                 }
-                last = Some(Instant::now());
                 continue;
             }
-            match self.wait(due.then_some(rest)) {
+            match self.wait(rest) {
                 Ok(Heard::Stop) => return,
-                Ok(Heard::News(matters)) => due |= matters,
+                Ok(Heard::News(true)) => since = since.or_else(|| Some(Instant::now())),
+                Ok(Heard::News(false)) => {}
                 Err(error) => {
                     report(WatchEvent::Failed(error));
                     return;
@@ -122,7 +122,7 @@ impl Watcher {
         }
     }
 
-    /// Waits for news, or for the end of the pause.
+    /// Waits for news, or until they have settled.
     fn wait(&mut self, limit: Option<Duration>) -> Result<Heard> {
         let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
         let mut list = [

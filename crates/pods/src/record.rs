@@ -11,7 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cri_api::v1::{ContainerConfig, PodSandboxConfig};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -24,6 +24,8 @@ const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records"
 
 /// When to try again what could not be written.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long changes are gathered: each commit waits for the disk, and wakes it.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -311,8 +313,9 @@ fn of_files(dir: &Path) -> Result<BTreeMap<String, Record>> {
     Ok(all)
 }
 
-/// Takes changes until there is nobody to send any, all that wait in one transaction. What could
-/// not be written, because the disk is full for instance, waits for another try.
+/// Takes changes until there is nobody to send any, all of a while in one transaction: the files
+/// in memory hold them as long as the machine runs. What could not be written, because the disk is
+/// full for instance, waits for another try.
 fn write_all(database: Database, path: &Path, changes: &Receiver<Change>) {
     let mut database = Some(database);
     let mut waiting = BTreeMap::new();
@@ -324,7 +327,15 @@ fn write_all(database: Database, path: &Path, changes: &Receiver<Change>) {
             changes.recv_timeout(RETRY)
         };
         last = next == Err(RecvTimeoutError::Disconnected);
-        waiting.extend(next.into_iter().chain(changes.try_iter()));
+        waiting.extend(next);
+        let until = Instant::now() + GATHER;
+        while !last {
+            match changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(change) => waiting.extend([change]),
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => last = true,
+            }
+        }
         match write(&mut database, path, &waiting) {
             Ok(()) => waiting.clear(),
             Err(error) => {

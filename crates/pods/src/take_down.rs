@@ -162,13 +162,17 @@ impl Engine {
             errors.note(stop.await.unwrap_or_else(|e| Err(Error::failed("task", e))));
         }
         stage("network");
-        if let Err(error) = self.disconnect_pod(pod).await {
-            // It is undone by and by; a pod that has ended must not wait for that.
-            tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
-        }
+        self.leave_network(pod).await;
         stage("sandbox");
         errors.note(self.stop_sandbox(pod, by).await);
         errors.result()
+    }
+
+    /// What cannot be undone now is by and by; a pod that has ended must not wait for that.
+    async fn leave_network(&self, pod: &Arc<Pod>) {
+        if let Err(error) = self.disconnect_pod(pod).await {
+            tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
+        }
     }
 
     async fn stop_sandbox(&self, pod: &Arc<Pod>, by: &str) -> Result<()> {
@@ -212,24 +216,29 @@ impl Engine {
 
     async fn disconnect_pod(&self, pod: &Arc<Pod>) -> Result<()> {
         let (engine, pod) = (self.clone(), Arc::clone(pod));
-        blocking(move || {
+        let failed = |e: net::Error| Error::new(Kind::Failed, e.to_string());
+        let leaving = blocking(move || {
             let record = pod.record();
             if !record.network {
-                return Ok(());
+                return Ok(None);
             }
-            let gone = engine.0.network.teardown(&record.id);
-            gone.map_err(|e| Error::new(Kind::Failed, e.to_string()))?;
+            let id = &record.id;
+            let leaving = engine.0.network.leave(id).map_err(failed)?;
+            if !leaving {
+                engine.0.network.teardown(id).map_err(failed)?;
+            }
             lock(&pod.record).network = false;
-            Ok(())
-        })
-        .await
+            Ok(leaving.then_some(pod))
+        });
+        if let Some(pod) = leaving.await? {
+            tokio::spawn(finish_leaving(self.clone(), pod));
+        }
+        Ok(())
     }
 
     /// Removes all that there is of a pod whose containers are gone.
     pub(crate) async fn take_down(&self, pod: &Arc<Pod>) -> Result<()> {
-        if let Err(error) = self.disconnect_pod(pod).await {
-            tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
-        }
+        self.leave_network(pod).await;
         let sandbox = self.places().runtime_root.join(&pod.id);
         let supervised = lock(&pod.supervisor).is_some();
         if supervised || pod.dir.join(supervise::SOCKET).exists() || sandbox.exists() {
@@ -253,6 +262,36 @@ impl Engine {
             engine.0.records.remove(&pod.id)
         })
         .await
+    }
+}
+
+/// The kernel removes the links of many namespaces at once when they have ended; who asks for the
+/// removal of one waits for all that it has to do. After a while it is asked: a process that
+/// came from outside may keep the namespace.
+async fn finish_leaving(engine: Engine, pod: Arc<Pod>) {
+    const LOOK: Duration = Duration::from_millis(50);
+    const LOOKS: usize = 40;
+    let finish = |network: &net::Network, id: &str, ask: bool| {
+        if !ask && network.has_link(id).unwrap_or(false) {
+            return Ok(false);
+        }
+        network.teardown(id).map(|()| true)
+    };
+    for look in 1..=LOOKS {
+        tokio::time::sleep(LOOK).await;
+        let (engine, id) = (engine.clone(), pod.id.clone());
+        let done = blocking(move || {
+            let done = finish(&engine.0.network, &id, look == LOOKS);
+            done.map_err(|e| Error::new(Kind::Failed, e.to_string()))
+        });
+        match done.await {
+            Ok(false) => {}
+            Ok(true) => return,
+            Err(error) => {
+                tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
+                return;
+            }
+        }
     }
 }
 

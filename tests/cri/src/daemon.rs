@@ -25,6 +25,8 @@ pub struct Options {
     pub config: String,
     /// What it logs, if not as much as helps with a failed test.
     pub log: Option<String>,
+    /// What belongs below /run is on a tmpfs, as there.
+    pub tmpfs: bool,
 }
 
 /// The daemon and its stage.
@@ -86,6 +88,12 @@ impl Daemon {
             options.config
         );
         fs::write(self.dir.join("hull.toml"), config).unwrap();
+        for place in ["run", "runtime"].iter().filter(|_| options.tmpfs) {
+            let place = self.dir.join(place);
+            fs::create_dir(&place).unwrap();
+            let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
+            rustix::mount::mount("tmpfs", &place, "tmpfs", flags, c"mode=0755").unwrap();
+        }
         let registries: String = [5000, 5001]
             .map(|port| format!("[[registry]]\nlocation = \"127.0.0.1:{port}\"\ninsecure = true\n"))
             .concat();

@@ -102,6 +102,7 @@ async fn run(options: &Options) -> Result<ExitCode> {
     ensure!(rustix::process::geteuid().is_root(), "must be run as root");
     let stage = Stage {
         log: Some("warn".to_owned()),
+        tmpfs: true,
         ..Stage::default()
     };
     let stage = Daemon::start(stage).await;

@@ -96,7 +96,7 @@ impl Containerd {
         let dir = stage.dir.join("containerd");
         std::fs::create_dir_all(dir.join("net.d"))?;
         std::fs::write(dir.join("net.d/10-bridge.conflist"), network(stage))?;
-        std::fs::write(dir.join("config.toml"), config(&dir))?;
+        std::fs::write(dir.join("config.toml"), config(stage, &dir))?;
         let log = std::fs::File::create(dir.join("log"))?;
         let child = Command::new("nsenter")
             .arg(format!("--net=/run/netns/{}", stage.token))
@@ -161,15 +161,20 @@ fn network(stage: &Daemon) -> String {
     .to_string()
 }
 
-fn config(dir: &Path) -> String {
-    let dir = dir.display();
+fn config(stage: &Daemon, dir: &Path) -> String {
+    let run = stage.dir.join("run/containerd");
+    let (run, dir) = (run.display(), dir.display());
     // Without CAP_SYS_RESOURCE no process can be made harder to kill than it is.
     format!(
-        "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\n\
+        "version = 2\nroot = \"{dir}/root\"\nstate = \"{run}\"\n\
          [grpc]\naddress = \"{dir}/containerd.sock\"\n\
          [ttrpc]\naddress = \"{dir}/containerd.sock.ttrpc\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{IMAGE}\"\n\
          restrict_oom_score_adj = true\nstream_server_port = \"0\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n\
+         runtime_type = \"io.containerd.runc.v2\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc.options]\n\
+         Root = \"{run}/runc\"\n\
          [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{PLUGINS}\"\n\
          conf_dir = \"{dir}/net.d\"\n"
     )

@@ -347,7 +347,7 @@ pub fn mount_command() -> Command {
 pub fn mount(m: &ArgMatches) -> Result<()> {
     let Some(name) = text(m, "image") else {
         let store = store_to_read(m)?;
-        for mount in store.mounts()? {
+        for mount in store.mounts() {
             let path = store.mounted(&mount.id)?.path;
             println!("{} {} {}", mount.id, mount.image.short(), path.display());
         }

@@ -111,7 +111,7 @@ impl Store {
 
     fn written_by(&self, id: &str) -> Result<(MountRecord, OwnedFd)> {
         let rootfs = self.mounted(id)?;
-        let record: Option<MountRecord> = self.db.read()?.get(id)?;
+        let record = self.containers.get(id);
         let upper: Option<PathBuf> = rootfs.upper;
         let (Some(record), Some(upper)) = (record, upper) else {
             return Err(Error::store(

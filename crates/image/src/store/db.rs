@@ -8,7 +8,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::record::{self, ImageRecord, LayerRecord, LeaseRecord, MountRecord};
+use super::record::{self, ImageRecord, LayerRecord, LeaseRecord};
 use crate::{Digest, Error, Result};
 
 type Table = TableDefinition<'static, &'static str, &'static [u8]>;
@@ -19,8 +19,6 @@ const IMAGES: Table = Table::new("images");
 const LAYERS: Table = Table::new("layers");
 /// Lease → [`LeaseRecord`].
 const LEASES: Table = Table::new("leases");
-/// Container → [`MountRecord`].
-const MOUNTS: Table = Table::new("mounts");
 /// Digest → bytes of a manifest or configuration.
 const DOCUMENTS: Table = Table::new("documents");
 
@@ -46,7 +44,6 @@ macro_rules! record {
 record!(ImageRecord, IMAGES, "an image", id);
 record!(LayerRecord, LAYERS, "a layer", chain);
 record!(LeaseRecord, LEASES, "a lease", id);
-record!(MountRecord, MOUNTS, "a mount", id);
 
 /// The database of a store.
 pub(crate) enum Db {
@@ -107,7 +104,7 @@ impl Db {
             .is_err()
         {
             let write = db.begin_write().map_err(failed)?;
-            for table in [IMAGES, LAYERS, LEASES, MOUNTS, DOCUMENTS] {
+            for table in [IMAGES, LAYERS, LEASES, DOCUMENTS] {
                 write.open_table(table).map_err(failed)?;
             }
             write.commit().map_err(failed)?;

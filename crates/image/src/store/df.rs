@@ -7,7 +7,7 @@ use sys::Context as _;
 
 use super::Store;
 use super::db::Records as _;
-use super::record::{ImageRecord, LayerRecord, MountRecord};
+use super::record::{ImageRecord, LayerRecord};
 use crate::{Digest, Result};
 
 /// What an image takes on disk.
@@ -64,8 +64,8 @@ impl Store {
         let read = self.db.read()?;
         let images: Vec<ImageRecord> = read.all()?;
         let layers: Vec<LayerRecord> = read.all()?;
-        let mounts: Vec<MountRecord> = read.all()?;
         drop(read);
+        let mounts = self.containers.all();
         let sizes: HashMap<&Digest, u64> = layers.iter().map(|l| (&l.chain, l.disk)).collect();
         let mut users: HashMap<&Digest, u32> = HashMap::new();
         for chain in images.iter().flat_map(|i| &i.layers) {

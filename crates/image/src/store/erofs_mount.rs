@@ -11,10 +11,9 @@ use sys::Context as _;
 
 use super::Store;
 use super::build::IMAGE;
-use super::db::Records as _;
 use super::mount::{is_mounted, open_path, remove_mount_point, unmount};
 use super::place::{Temporary, make_dir, open_dir};
-use super::record::{LayerRecord, MountRecord};
+use super::record::LayerRecord;
 use crate::erofs::ErofsWriter;
 use crate::layer::dir::names;
 use crate::layer::{LayerWriter as _, NoLower};
@@ -52,7 +51,7 @@ impl Store {
             return Ok(());
         }
         let mut needed = HashSet::new();
-        for record in self.db.read()?.all::<MountRecord>()? {
+        for record in self.containers.all() {
             if is_mounted(&self.place.path().join("mnt/containers").join(&record.id))? {
                 needed.extend(record.layers.iter().map(|c| c.hex().to_owned()));
             }

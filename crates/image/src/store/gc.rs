@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use super::Store;
+use super::containers::Held;
 use super::db::{Records, Write};
-use super::record::{ImageRecord, LayerRecord, LeaseRecord, MountRecord, now};
+use super::record::{ImageRecord, LayerRecord, LeaseRecord, now};
 use crate::layer::dir::{names, remove_contents, remove_tree};
 use crate::{Digest, Error, Result};
 
@@ -26,10 +27,11 @@ impl Store {
     /// [`Error::Missing`]; [`Error::Busy`] where it is pinned, leased or a container's; not
     /// written.
     pub fn remove(&self, id: &Digest) -> Result<Freed> {
+        let held = self.containers.hold();
         self.db.write(|write| {
             let image: Option<ImageRecord> = write.get(&id.to_string())?;
             let image = image.ok_or_else(|| Error::not_stored(format!("image {id}")))?;
-            if let Some(why) = needed_by(write, &image)? {
+            if let Some(why) = needed_by(write, &held, &image)? {
                 return Err(Error::Busy {
                     what: format!("image {id}"),
                     why,
@@ -37,6 +39,7 @@ impl Store {
             }
             forget(write, &image)
         })?;
+        drop(held);
         let mut freed = self.collect_layers()?;
         freed.images.push(id.clone());
         Ok(freed)
@@ -54,6 +57,7 @@ impl Store {
         if !unused && !leases.iter().any(|l| l.is_over(now())) {
             return self.collect_layers();
         }
+        let held = self.containers.hold();
         self.db.write(|write| {
             for lease in write.all::<LeaseRecord>()? {
                 if lease.is_over(now()) {
@@ -62,7 +66,7 @@ impl Store {
             }
             if unused {
                 for image in write.all::<ImageRecord>()? {
-                    if needed_by(write, &image)?.is_none() {
+                    if needed_by(write, &held, &image)?.is_none() {
                         forget(write, &image)?;
                         gone.push(image.id);
                     }
@@ -70,6 +74,7 @@ impl Store {
             }
             Ok(())
         })?;
+        drop(held);
         let mut freed = self.collect_layers()?;
         freed.images = gone;
         Ok(freed)
@@ -84,14 +89,16 @@ impl Store {
                 let is_idle = |l: &LayerRecord| !needed.contains(&l.chain) && !is_wanted(&l.chain);
                 Ok::<Vec<LayerRecord>, Error>(layers.into_iter().filter(is_idle).collect())
             };
+            // No container may be made of a layer that is just found idle.
+            let held = self.containers.hold();
             // A commit waits for the disk; mostly there is nothing to do.
             let read = self.db.read()?;
-            if idle(&|| Ok((read.all()?, needed_layers(&read)?)))?.is_empty() {
+            if idle(&|| Ok((read.all()?, needed_layers(&read, &held)?)))?.is_empty() {
                 return Ok(());
             }
             drop(read);
             self.db.write(|write| {
-                for layer in idle(&|| Ok((write.all()?, needed_layers(write)?)))? {
+                for layer in idle(&|| Ok((write.all()?, needed_layers(write, &held)?)))? {
                     write.remove::<LayerRecord>(&layer.chain.to_string())?;
                     freed.bytes += layer.disk;
                     freed.layers.push(layer.chain);
@@ -147,11 +154,11 @@ fn forget(write: &Write, image: &ImageRecord) -> Result<()> {
 }
 
 /// Why an image must stay.
-fn needed_by(write: &Write, image: &ImageRecord) -> Result<Option<String>> {
+fn needed_by(write: &Write, held: &Held<'_>, image: &ImageRecord) -> Result<Option<String>> {
     if image.pinned {
         return Ok(Some("it is pinned: unpin it first".to_owned()));
     }
-    for mount in write.all::<MountRecord>()? {
+    for mount in held.values() {
         if mount.image == image.id {
             return Ok(Some(format!(
                 "container {} is made from it: remove that first",
@@ -167,13 +174,13 @@ fn needed_by(write: &Write, image: &ImageRecord) -> Result<Option<String>> {
     Ok(None)
 }
 
-fn needed_layers(write: &impl Records) -> Result<HashSet<Digest>> {
+fn needed_layers(write: &impl Records, held: &Held<'_>) -> Result<HashSet<Digest>> {
     let mut needed = HashSet::new();
     for image in write.all::<ImageRecord>()? {
         needed.extend(image.layers);
     }
-    for mount in write.all::<MountRecord>()? {
-        needed.extend(mount.layers);
+    for mount in held.values() {
+        needed.extend(mount.layers.iter().cloned());
     }
     for lease in write.all::<LeaseRecord>()? {
         if !lease.is_over(now()) {

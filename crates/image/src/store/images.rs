@@ -2,7 +2,7 @@
 
 use super::Store;
 use super::db::{Records as _, Write};
-use super::record::{ImageDetails, ImageRecord, LayerRecord, now};
+use super::record::{ImageDetails, ImageRecord, LayerRecord};
 use crate::document::{Document, ImageConfig};
 use crate::{Digest, Error, Reference, Result};
 
@@ -155,18 +155,6 @@ impl Store {
     pub fn pin(&self, id: &Digest, pinned: bool) -> Result<ImageRecord> {
         self.change(id, |_, image| {
             image.pinned = pinned;
-            Ok(())
-        })
-    }
-
-    /// Notes that an image was used just now: what is unused longest goes first when space is
-    /// needed.
-    ///
-    /// # Errors
-    /// [`Error::Missing`]; not written.
-    pub fn touch(&self, id: &Digest) -> Result<ImageRecord> {
-        self.change(id, |_, image| {
-            image.used = now();
             Ok(())
         })
     }

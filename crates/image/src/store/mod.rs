@@ -32,6 +32,7 @@
 mod build;
 mod check;
 mod commit;
+mod containers;
 mod db;
 mod df;
 mod erofs_mount;
@@ -104,6 +105,7 @@ pub struct Store {
     flights: flight::Flights,
     /// Held while an image becomes durable.
     committing: Mutex<()>,
+    containers: containers::Containers,
     /// Held while something is mounted or unmounted.
     mounts: Mutex<()>,
     format: OnceLock<Format>,
@@ -133,8 +135,10 @@ impl Store {
             true => Ownership::Rootless,
             false => Ownership::AsWritten,
         };
+        let containers = containers::Containers::load(&place)?;
         let store = Self {
             place,
+            containers,
             db,
             lock: Some(lock),
             flights: flight::Flights::default(),
@@ -175,6 +179,7 @@ impl Store {
             }
         };
         Ok(Self {
+            containers: containers::Containers::load(&place)?,
             place,
             db,
             lock: None,

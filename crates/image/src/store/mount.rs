@@ -1,6 +1,7 @@
 //! Root file systems: the layers of an image under an overlay, with or without a layer of the
 //! container's own on top.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -12,11 +13,10 @@ use rustix::io::Errno;
 use rustix::mount::UnmountFlags;
 use sys::Context as _;
 
-use super::Store;
-use super::db::Records as _;
 use super::overlay::{Overlay, Upper};
 use super::place::{make_dir, open_dir};
 use super::record::{ImageRecord, LayerRecord, MountRecord, now};
+use super::{Store, containers};
 use crate::layer::Timestamp;
 use crate::layer::attrs::{read_xattrs, times};
 use crate::layer::dir::{names, remove_tree};
@@ -92,17 +92,14 @@ impl Store {
     /// # Errors
     /// There is none of that id.
     pub fn mounted(&self, id: &str) -> Result<Rootfs> {
-        let record: Option<MountRecord> = self.db.read()?.get(id)?;
-        let record = record.ok_or_else(|| no_container(id))?;
+        let record = self.containers.get(id).ok_or_else(|| no_container(id))?;
         Ok(self.rootfs(&record))
     }
 
     /// All root file systems.
-    ///
-    /// # Errors
-    /// The database is not readable.
-    pub fn mounts(&self) -> Result<Vec<MountRecord>> {
-        self.db.read()?.all()
+    #[must_use]
+    pub fn mounts(&self) -> Vec<MountRecord> {
+        self.containers.all()
     }
 
     /// Unmounts the root file system of container `id`; what it wrote stays and is there again
@@ -126,9 +123,9 @@ impl Store {
         self.must_write()?;
         let _one = self.mounts.lock().unwrap_or_else(PoisonError::into_inner);
         self.detach(id)?;
+        containers::remove(&mut self.containers.hold(), &self.place, id)?;
         let containers = open_dir(self.place.root(), Path::new("containers"))?;
-        remove_tree(containers.as_fd(), id.as_bytes())?;
-        self.db.write(|write| write.remove::<MountRecord>(id))
+        remove_tree(containers.as_fd(), id.as_bytes())
     }
 
     /// Bytes and inodes that container `id` has written.
@@ -144,7 +141,8 @@ impl Store {
 
     /// The container's record: found, or made.
     fn claim(&self, image: &Digest, id: &str, options: &MountOptions) -> Result<MountRecord> {
-        if let Some(record) = self.db.read()?.get::<MountRecord>(id)? {
+        let mut held = self.containers.hold();
+        if let Some(record) = held.get(id) {
             if record.image != *image || record.read_only != options.read_only {
                 return Err(Error::Busy {
                     what: format!("container {id}"),
@@ -154,23 +152,20 @@ impl Store {
                     ),
                 });
             }
-            return Ok(record);
+            return Ok(record.clone());
         }
-        self.db.write(|write| {
-            let found: Option<ImageRecord> = write.get(&image.to_string())?;
-            let mut found = found.ok_or_else(|| Error::not_stored(format!("image {image}")))?;
-            let record = MountRecord {
-                id: id.to_owned(),
-                image: image.clone(),
-                layers: found.layers.clone(),
-                read_only: options.read_only,
-                created: now(),
-            };
-            found.used = now();
-            write.put(&found)?;
-            write.put(&record)?;
-            Ok(record)
-        })
+        self.must_write()?;
+        let found: Option<ImageRecord> = self.db.read()?.get(&image.to_string())?;
+        let found = found.ok_or_else(|| Error::not_stored(format!("image {image}")))?;
+        let record = MountRecord {
+            id: id.to_owned(),
+            image: image.clone(),
+            layers: found.layers,
+            read_only: options.read_only,
+            created: now(),
+        };
+        containers::put(&mut held, &self.place, record.clone())?;
+        Ok(record)
     }
 
     fn rootfs(&self, record: &MountRecord) -> Rootfs {
@@ -261,12 +256,7 @@ impl Store {
 
     /// At the start: directories of containers that nobody knows.
     pub(crate) fn sweep_containers(&self) -> Result<()> {
-        let read = self.db.read()?;
-        let known: Vec<String> = read
-            .all::<MountRecord>()?
-            .into_iter()
-            .map(|m| m.id)
-            .collect();
+        let known: HashSet<String> = self.containers.hold().keys().cloned().collect();
         let stale = |dir: BorrowedFd<'_>| -> Result<Vec<String>> {
             let all = names(dir)?;
             let all = all.iter().map(|n| n.to_string_lossy().into_owned());

@@ -5,7 +5,7 @@
 //! db              records
 //! tmp/            what is being written; emptied at start-up
 //! layers/HEX/     one layer: `tree/` or `layer.erofs`, `split` (how its tar stream was)
-//! containers/ID/  `upper/` and `work/` of a container
+//! containers/ID/  a container: `record`, `upper/`, `work/`
 //! mnt/            mount points: `layers/HEX`, `containers/ID`
 //! ```
 

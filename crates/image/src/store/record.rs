@@ -36,7 +36,7 @@ pub struct ImageRecord {
     pub size: u64,
     /// Neither removed by hand nor by garbage collection of unused images.
     pub pinned: bool,
-    /// When it was last pulled or used, seconds since 1970.
+    /// When it was last pulled, seconds since 1970.
     pub used: u64,
     /// When its configuration says that it was made, RFC 3339.
     pub created: Option<String>,
