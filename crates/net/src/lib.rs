@@ -18,6 +18,7 @@ mod current;
 mod error;
 mod holdings;
 mod inspect;
+mod leave;
 mod lock;
 pub mod netns;
 mod network;

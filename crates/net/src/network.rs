@@ -119,6 +119,7 @@ impl Network {
     /// [`Error::Busy`] while pods hold addresses of other subnets; what cannot work, and the
     /// kernel's. The subnets stay as they were then.
     pub fn set_subnets(&self, subnets: &[IpNet]) -> Result<()> {
+        self.finish_leaving()?;
         self.current.replace(|old, attaching| {
             let mut config = old.config.clone();
             config.take_subnets(subnets);
@@ -234,7 +235,7 @@ impl Network {
                 result: None,
             }),
             None => {
-                let ips = self.state.reserve(&self.parts().config, attachment)?;
+                let ips = self.reserve(attachment)?;
                 record(Made::Builtin(self.parts().bridge.place(attachment, ips)))
             }
         };
@@ -245,6 +246,16 @@ impl Network {
             errors.extend(self.undo(&record).err());
             Error::from_several(errors).unwrap_or_else(|| Error::Several(Vec::new()))
         })
+    }
+
+    fn reserve(&self, attachment: &Attachment) -> Result<Vec<IpNet>> {
+        match self.state.reserve(&self.parts().config, attachment) {
+            Err(Error::Exhausted(_)) => {
+                self.finish_leaving()?;
+                self.state.reserve(&self.parts().config, attachment)
+            }
+            other => other,
+        }
     }
 
     /// Makes what a new record says, between two writes of it.
@@ -287,37 +298,6 @@ impl Network {
             .doing(|| format!("detach pod {id} from the network"))?;
         lock.remove();
         Ok(())
-    }
-
-    /// Begins to detach a pod whose network namespace is about to end: its ports are closed, and
-    /// nothing of it is put back any more. Its links go with the namespace, which takes the kernel
-    /// a while that nobody has to wait for; [`teardown`](Self::teardown) then gives its addresses
-    /// back. False where there is nothing to wait for: plugins want the namespace.
-    ///
-    /// # Errors
-    /// What could not be closed; not written.
-    pub fn leave(&self, id: &str) -> Result<bool> {
-        check_id(id)?;
-        let _lock = self.state.lock_id(id)?;
-        let Some(mut record) = self.state.read(id)? else {
-            return Ok(false);
-        };
-        let Made::Builtin(place) = record.made.clone() else {
-            return Ok(false);
-        };
-        let whole = record.setup.take().is_some();
-        self.state.write(&record)?;
-        self.parts().bridge.close(&record, &place, whole)?;
-        Ok(true)
-    }
-
-    /// Whether pod `id` has a link on the machine still.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub fn has_link(&self, id: &str) -> Result<bool> {
-        let name = self.parts().bridge.host_link(id);
-        Ok(Links::open()?.find(&name)?.is_some())
     }
 
     fn teardown_locked(&self, id: &str) -> Result<()> {
@@ -454,7 +434,7 @@ impl Network {
         ids
     }
 
-    fn collect(&self, id: &str) -> Result<bool> {
+    pub(crate) fn collect(&self, id: &str) -> Result<bool> {
         let Some(lock) = self.state.try_lock_id(id)? else {
             return Ok(false);
         };

@@ -3,7 +3,8 @@
 use std::os::fd::AsFd as _;
 
 use crate::lab::{
-    HOST4, Pod, SOON, WORLD4, WORLD6, call, call_here, call_on_link, ip, lab, picture, run, serve,
+    HOST4, Pod, SOON, WORLD4, WORLD6, call, call_here, call_on_link, eventually, ip, lab, picture,
+    run, serve,
 };
 use net::{Attachment, Bandwidth, Config, ErrorKind, Network, PortMapping, Protocol, netns};
 
@@ -132,6 +133,49 @@ fn addresses_are_given_in_turn_and_run_out() {
         }
         assert_eq!(wish("10.86.0.3").unwrap(), Some(ip("10.86.0.3")));
         assert_eq!(network.addresses_held().unwrap(), 5);
+    });
+}
+
+#[test]
+fn who_leaves_is_closed_at_once_and_gone_with_its_namespace() {
+    lab("leave", |lab| {
+        let config = Config {
+            subnet4: "10.86.0.0/30".parse().ok(),
+            subnet6: None,
+            ..lab.config()
+        };
+        let network = Network::open(config, &lab.state()).unwrap();
+        assert!(network.status().ready, "{:?}", network.status());
+        let before = picture();
+        let a = lab.pod_with(&network, "a", |a| {
+            a.ports = vec![PortMapping::new(Protocol::Tcp, 8080, 80)];
+        });
+        let rules = || run("nft -s list ruleset").contains("8080");
+        assert!(rules());
+        assert!(!network.leave("never-there").unwrap());
+        for _ in 0..2 {
+            assert!(network.leave("a").unwrap());
+        }
+        assert!(!rules());
+        assert!(network.has_link("a").unwrap());
+        // It is not missed, and not put back.
+        assert_eq!(network.repair().unwrap(), [""; 0]);
+        assert!(!rules());
+        assert_eq!(network.check("a").unwrap_err().kind(), ErrorKind::Drift);
+        // The only address there is: who needs it has it at once.
+        let b = lab.pod(&network, "b");
+        assert_eq!((b.ip4(), network.has_link("a").unwrap()), (a.ip4(), false));
+        network.leave("b").unwrap();
+        drop(b);
+        netns::remove(&network.config().netns_dir, "b").unwrap();
+        eventually("its link goes with its namespace", || {
+            !network.has_link("b").unwrap()
+        });
+        assert_eq!(network.addresses_held().unwrap(), 1);
+        network.teardown("b").unwrap();
+        network.teardown("a").unwrap();
+        assert_eq!(network.addresses_held().unwrap(), 0);
+        assert_eq!(picture(), before);
     });
 }
 
