@@ -43,6 +43,8 @@ pub struct Pod {
     pub(crate) sample: Mutex<Option<(i64, u64)>>,
     /// The supervisor is meant to end.
     pub(crate) ending: AtomicBool,
+    /// It has begun to leave the network.
+    pub(crate) leaving: AtomicBool,
     /// One revival of the supervisor at a time.
     pub(crate) reviving: tokio::sync::Mutex<()>,
 }
@@ -58,6 +60,7 @@ impl Pod {
             kept: Mutex::default(),
             sample: Mutex::default(),
             ending: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             reviving: tokio::sync::Mutex::default(),
         }
     }

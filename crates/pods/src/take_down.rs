@@ -1,6 +1,7 @@
 //! StopPodSandbox and RemovePodSandbox. Both go on after an error and tell all of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use supervise::protocol::Stop;
@@ -218,16 +219,20 @@ impl Engine {
         let (engine, pod) = (self.clone(), Arc::clone(pod));
         let failed = |e: net::Error| Error::new(Kind::Failed, e.to_string());
         let leaving = blocking(move || {
-            let record = pod.record();
-            if !record.network {
+            if !lock(&pod.record).network || pod.leaving.swap(true, Ordering::Relaxed) {
                 return Ok(None);
             }
-            let id = &record.id;
-            let leaving = engine.0.network.leave(id).map_err(failed)?;
-            if !leaving {
-                engine.0.network.teardown(id).map_err(failed)?;
-            }
-            lock(&pod.record).network = false;
+            let leaving = engine.0.network.leave(&pod.id).and_then(|leaving| {
+                if !leaving {
+                    engine.0.network.teardown(&pod.id)?;
+                    lock(&pod.record).network = false;
+                }
+                Ok(leaving)
+            });
+            let leaving = leaving.map_err(|e| {
+                pod.leaving.store(false, Ordering::Relaxed);
+                failed(e)
+            })?;
             Ok(leaving.then_some(pod))
         });
         if let Some(pod) = leaving.await? {
@@ -286,9 +291,13 @@ async fn finish_leaving(engine: Engine, pod: Arc<Pod>) {
         });
         match done.await {
             Ok(false) => {}
-            Ok(true) => return,
+            Ok(true) => {
+                lock(&pod.record).network = false;
+                return;
+            }
             Err(error) => {
                 tracing::warn!(pod = %pod.name(), %error, "network not wholly torn down");
+                pod.leaving.store(false, Ordering::Relaxed);
                 return;
             }
         }
