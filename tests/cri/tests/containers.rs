@@ -199,8 +199,12 @@ async fn namespaces_are_shared_as_asked() {
     let mut beside = sleeper("beside");
     security(&mut beside).namespace_options = Some(pids(v1::NamespaceMode::Target, &alone));
     let beside = daemon.run(&id, beside).await;
-    let (_, text) = daemon.exec(&beside, &["ps"]).await;
-    assert_eq!(text.matches("trap").count(), 2, "{text}");
+    // A shell's child bears its name until it executes its program.
+    cri_suite::until("both shells are seen", async || {
+        let (_, text) = daemon.exec(&beside, &["ps"]).await;
+        text.matches("trap").count() == 2
+    })
+    .await;
     let (_, text) = daemon
         .exec(
             &alone,
@@ -277,16 +281,23 @@ async fn user_namespaces_with_mapped_files() {
         pid: v1::NamespaceMode::Container.into(),
         ..options
     });
+    // A kubelet names the mappings for volumes that are images, too.
+    c.mounts.push(v1::Mount {
+        container_path: "/image".to_owned(),
+        image: c.image.clone(),
+        uid_mappings: vec![map(200_000)],
+        gid_mappings: vec![map(300_000)],
+        ..v1::Mount::default()
+    });
     let c = daemon.run(&id, c).await;
     let (_, text) = daemon.exec(&c, &["cat", "/proc/self/uid_map"]).await;
     assert_eq!(
         text.split_ascii_whitespace().collect::<Vec<_>>(),
         ["0", "200000", "65536"]
     );
-    let (_, text) = daemon
-        .exec(&c, &["stat", "-c", "%u:%g", "/bin/busybox", "/dev/shm"])
-        .await;
-    assert_eq!(text, "0:0\n0:0\n");
+    let owners = "stat -c %u:%g /bin/busybox /dev/shm /image/bin";
+    let (_, text) = daemon.exec(&c, &["sh", "-c", owners]).await;
+    assert_eq!(text, "0:0\n0:0\n0:0\n");
     let (code, text) = daemon.exec(&c, &["touch", "/data/mine"]).await;
     assert_eq!(code, 0, "{text}");
     let (_, text) = daemon.exec(&c, &["stat", "-c", "%u", "/data/mine"]).await;

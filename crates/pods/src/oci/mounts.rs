@@ -122,9 +122,9 @@ fn translate(asked: &Asked<'_>) -> Result<Mount> {
     let destination = Path::new("/").join(&m.container_path);
     let destination = destination.to_string_lossy();
     if let Some(image) = &asked.image {
-        let mut mount = bind(&destination, image, "rprivate,ro,noexec,nosuid,nodev");
-        mappings(&mut mount, m);
-        return Ok(mount);
+        // It was mounted as the pod's user namespace sees it: the mappings that a kubelet names here,
+        // too, are done with.
+        return Ok(bind(&destination, image, "rprivate,ro,noexec,nosuid,nodev"));
     }
     let propagation = match m.propagation() {
         MountPropagation::PropagationPrivate => "rprivate",
