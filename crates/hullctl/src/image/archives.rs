@@ -14,7 +14,7 @@ use image::transport::{self, Contents, LayoutDestination, LayoutSource, Name, Tr
 use image::{Platform, pull};
 
 use super::options::{
-    ONE, access, argument, flag, option, policy, required, retry, store, store_to_read, text,
+    ONE, access, argument, find, flag, option, policy, required, retry, store, store_to_read, text,
     with_policy, with_retry, with_side, with_store, words,
 };
 use super::progress::Show;
@@ -49,7 +49,7 @@ pub fn push(m: &ArgMatches) -> Result<()> {
         to => to,
     };
     let store = store_to_read(m)?;
-    let source = store.export(&store.find(&name)?.id)?;
+    let source = store.export(&find(&store, &name)?.id)?;
     let show = Show::new(m.get_flag("quiet"));
     let rules = Policy::accept_anything();
     let mut options = own_options(&rules, &show);
@@ -106,7 +106,7 @@ pub fn save(m: &ArgMatches) -> Result<()> {
     let show = Show::new(m.get_flag("quiet"));
     let rules = Policy::accept_anything();
     for name in words(m, "image") {
-        let record = store.find(&name)?;
+        let record = find(&store, &name)?;
         let mut options = own_options(&rules, &show);
         options.additional_tags = match Reference::parse(&name) {
             Ok(r) if record.names.contains(&r.to_string()) => vec![r.to_string()],

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::changes;
 use super::layers::created_now;
 use super::options::{
-    ONE, access, argument, flag, option, required, store, store_to_read, text, with_retry,
+    ONE, access, argument, find, flag, option, required, store, store_to_read, text, with_retry,
     with_side, with_store, words,
 };
 use super::progress::Show;
@@ -123,7 +123,7 @@ fn between(store: &Store, first: &str, second: &str) -> Result<Vec<Change>> {
     let compare = || -> Result<Vec<Change>> {
         let mut roots = Vec::new();
         for (id, name) in ids.iter().zip([first, second]) {
-            let path = store.mount(&store.find(name)?.id, id, &read_only)?.path;
+            let path = store.mount(&find(store, name)?.id, id, &read_only)?.path;
             roots.push(File::open(&path).with_context(|| format!("open {}", path.display()))?);
         }
         match roots.as_slice() {

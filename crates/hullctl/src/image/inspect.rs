@@ -10,8 +10,8 @@ use image::transport::{RawManifest, TransportRef, resolve, small_blob};
 use serde_json::{Value, json};
 
 use super::options::{
-    ONE, access, argument, flag, option, platform, required, store_to_read, text, with_platform,
-    with_retry, with_side, with_store,
+    ONE, access, argument, find, flag, option, platform, required, store_to_read, text,
+    with_platform, with_retry, with_side, with_store,
 };
 use super::place;
 use crate::template::Template;
@@ -94,7 +94,7 @@ pub fn run(m: &ArgMatches) -> Result<()> {
 
 fn stored(m: &ArgMatches, name: &str) -> Result<()> {
     let store = store_to_read(m)?;
-    let record = store.find(name)?;
+    let record = find(&store, name)?;
     let details = store.inspect(&record.id)?;
     if m.get_flag("manifest-digest") {
         println!("{}", record.manifest);

@@ -10,7 +10,8 @@ use indicatif::HumanBytes;
 use serde_json::{Value, json};
 
 use super::options::{
-    argument, flag, option, required, store, store_to_read, text, with_store, words,
+    argument, find, flag, option, required, store, store_to_read, text, whole_name, with_store,
+    words,
 };
 use crate::template::Template;
 
@@ -157,6 +158,7 @@ pub fn rm(m: &ArgMatches) -> Result<()> {
     let force = m.get_flag("force");
     let mut failed = Vec::new();
     for name in words(m, "image") {
+        let name = whole_name(&store, &name);
         let result = store.find(&name).and_then(|image| {
             let by_name = Reference::parse(&name).ok();
             let by_name = by_name.filter(|r| image.names.contains(&r.to_string()));
@@ -174,6 +176,8 @@ pub fn rm(m: &ArgMatches) -> Result<()> {
         });
         match result {
             Err(e) if force && e.is_missing() => {}
+            // Two names of one image have one reason.
+            Err(e) if failed.contains(&e.to_string()) => {}
             Err(e) => failed.push(e.to_string()),
             Ok(()) => {}
         }
@@ -201,7 +205,7 @@ pub fn tag_command() -> Command {
 /// Tags.
 pub fn tag(m: &ArgMatches) -> Result<()> {
     let store = store(m)?;
-    let image = store.find(&required(m, "image"))?;
+    let image = find(&store, &required(m, "image"))?;
     for name in words(m, "name") {
         store.tag(&image.id, &Reference::parse(&name)?)?;
     }
@@ -222,7 +226,7 @@ pub fn history_command() -> Command {
 /// Shows the history, the newest step first.
 pub fn history(m: &ArgMatches) -> Result<()> {
     let store = store_to_read(m)?;
-    let image = store.find(&required(m, "image"))?;
+    let image = find(&store, &required(m, "image"))?;
     let details = store.inspect(&image.id)?;
     let mut layers = details.layers.iter();
     let mut rows = Vec::new();
@@ -357,7 +361,7 @@ pub fn mount(m: &ArgMatches) -> Result<()> {
         bail!("mount {name}: only root; a user: `hullctl run {name}`, or `hullctl image unpack`");
     }
     let store = store(m)?;
-    let image = store.find(&name)?;
+    let image = find(&store, &name)?;
     let id = text(m, "id").unwrap_or_else(|| format!("image-{}", image.id.short()));
     let options = MountOptions {
         read_only: !m.get_flag("rw"),
@@ -383,7 +387,7 @@ pub fn umount(m: &ArgMatches) -> Result<()> {
     let store = store(m)?;
     let id = match text(m, "id") {
         Some(id) => id,
-        None => format!("image-{}", store.find(&required(m, "image"))?.id.short()),
+        None => format!("image-{}", find(&store, &required(m, "image"))?.id.short()),
     };
     store.remove_rootfs(&id)?;
     Ok(())

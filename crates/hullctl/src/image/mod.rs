@@ -14,7 +14,7 @@ mod progress;
 mod pull;
 mod registry;
 
-pub use options::store_root;
+pub use options::{find, store_root};
 pub use pull::fetch;
 
 use std::process::ExitCode;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
-use image::Platform;
 use image::config::{AuthFiles, CertDirs, Credentials, Policy};
 use image::registry::{Access, Retry};
-use image::store::{DEFAULT_ROOT, Store, StoreOptions};
+use image::store::{DEFAULT_ROOT, ImageRecord, Store, StoreOptions};
+use image::{Platform, Reference};
 
 /// How long a command waits for another that writes the store.
 const WAIT: Duration = Duration::from_secs(30);
@@ -301,6 +301,27 @@ pub fn store_root(given: Option<PathBuf>) -> PathBuf {
         Some(share) if runtime::is_rootless() => share.join("hull"),
         _ => PathBuf::from(DEFAULT_ROOT),
     }
+}
+
+/// The image that a person names: by what the store calls it, or by a short name of
+/// registries.conf, as `pull` takes it.
+pub fn find(store: &Store, name: &str) -> image::Result<ImageRecord> {
+    store.find(&whole_name(store, name))
+}
+
+/// What the store calls an image of this name, if it has it by a short name only.
+pub fn whole_name(store: &Store, name: &str) -> String {
+    let own = || name.to_owned();
+    if Reference::has_host(name) || !store.find(name).is_err_and(|e| e.is_missing()) {
+        return own();
+    }
+    // Without a configuration that can be read there are no short names; `pull` says so.
+    let candidates = Access::system().and_then(|access| access.registries().candidates(name));
+    let candidates = candidates.unwrap_or_default().into_iter();
+    let mut names = candidates.map(|reference| reference.to_string());
+    names
+        .find(|whole| store.find(whole).is_ok())
+        .unwrap_or_else(own)
 }
 
 /// Opens the store to change it; waits for another command that does.

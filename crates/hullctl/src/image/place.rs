@@ -8,7 +8,7 @@ use image::registry::Access;
 use image::store::PullOptions;
 use image::transport::{Source, TransportRef};
 
-use super::options::{self, SRC, access};
+use super::options::{self, SRC, access, find};
 use super::progress::Show;
 
 /// A place to read from.
@@ -31,7 +31,7 @@ pub fn source(m: &ArgMatches, from: &TransportRef, access: &Access) -> Result<Op
     if let TransportRef::Store(name) = from {
         super::own_root()?;
         let store = options::store_to_read(m)?;
-        return Ok(Opened(Box::new(store.export(&store.find(name)?.id)?)));
+        return Ok(Opened(Box::new(store.export(&find(&store, name)?.id)?)));
     }
     Ok(Opened(from.source(access)?))
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{ArgMatches, Command};
 use image::Reference;
 use image::config::Credentials;
-use image::transport::{DockerArchiveSource, LayoutSource, TransportRef};
+use image::transport::{DockerArchiveSource, LayoutArchiveSource, LayoutSource, TransportRef};
 use serde_json::json;
 
 use super::options::{ONE, access, argument, flag, option, required, text, with_retry, with_side};
@@ -16,7 +16,7 @@ pub fn list_tags_command() -> Command {
     let command = Command::new("list-tags")
         .about("List the tags of a repository, or the names in a layout or archive")
         .after_help("Examples:\n  hullctl image list-tags docker://debian\n  hullctl image list-tags oci:layout")
-        .arg(argument("repository", "REPOSITORY", "docker://NAME, oci:DIR or docker-archive:FILE").required(true))
+        .arg(argument("repository", "REPOSITORY", "docker://NAME, oci:DIR, oci-archive:FILE or docker-archive:FILE").required(true))
         .arg(option("format", "FORMAT", "`json` (as skopeo) or `text`").value_parser(["json", "text"]).default_value("json"));
     with_side(with_retry(command), &ONE)
 }
@@ -37,11 +37,14 @@ pub fn list_tags(m: &ArgMatches) -> Result<()> {
             (r.name(), access(m, &ONE)?.tags(&r)?)
         }
         TransportRef::Layout(dir, _) => (word, LayoutSource::names(&dir)?),
+        TransportRef::LayoutArchive(file, _) => (word, LayoutArchiveSource::names(&file)?),
         TransportRef::DockerArchive(file, _) => {
             let names = DockerArchiveSource::names(&file)?;
             (word, names.into_iter().flatten().collect())
         }
-        _ => bail!("list-tags: {word}: write docker://NAME, oci:DIR or docker-archive:FILE"),
+        _ => bail!(
+            "list-tags: {word}: write docker://NAME, oci:DIR, oci-archive:FILE or docker-archive:FILE"
+        ),
     };
     if text(m, "format").as_deref() == Some("text") {
         for tag in tags {

@@ -169,7 +169,7 @@ pub fn clear(store: &Path, id: &str, place: &Place, bridged: bool) -> Result<()>
 /// The image, fetched where `pull` says so.
 fn find(store: &Store, name: &str, pull: Pull) -> Result<ImageRecord> {
     if pull != Pull::Always {
-        match store.find(name) {
+        match crate::image::find(store, name) {
             Err(image::Error::Missing { .. }) if pull == Pull::Missing => {}
             other => return Ok(other?),
         }

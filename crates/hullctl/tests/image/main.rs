@@ -4,6 +4,7 @@
 
 mod bars;
 mod helpers;
+mod names;
 mod rootless;
 mod sharing;
 mod store;

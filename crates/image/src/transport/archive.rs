@@ -44,11 +44,7 @@ impl LayoutArchiveSource {
     pub fn open(file: &Path, name: &Name) -> Result<Self> {
         let tar = TarFile::open(file)?;
         let place = format!("oci-archive:{}{name}", file.display());
-        let bytes = tar.read("index.json", MAX_MANIFEST)?;
-        let index: Index = serde_json::from_slice(&bytes).map_err(|e| Error::Document {
-            what: "index.json",
-            why: format!("{place}: {e}"),
-        })?;
+        let index = read_index(&tar, &place)?;
         let entry = layout::choose(&index, name).map_err(|why| Error::Missing {
             what: place.clone(),
             why,
@@ -56,10 +52,35 @@ impl LayoutArchiveSource {
         Ok(Self::of(Arc::new(tar), place, entry))
     }
 
+    /// The names in the archive.
+    ///
+    /// # Errors
+    /// Not such an archive.
+    pub fn names(file: &Path) -> Result<Vec<String>> {
+        let tar = TarFile::open(file)?;
+        let index = read_index(&tar, &format!("oci-archive:{}", file.display()))?;
+        Ok(layout::names_in(&index))
+    }
+
     /// The image that `entry` of the archive's index points to.
     pub(super) const fn of(tar: Arc<TarFile>, place: String, entry: Descriptor) -> Self {
         Self { place, tar, entry }
     }
+}
+
+fn read_index(tar: &TarFile, place: &str) -> Result<Index> {
+    let bytes = tar.read("index.json", MAX_MANIFEST);
+    let bytes = bytes.map_err(|e| match e {
+        Error::Missing { .. } => Error::Missing {
+            what: place.to_owned(),
+            why: "no index.json in the archive".to_owned(),
+        },
+        other => other,
+    })?;
+    serde_json::from_slice(&bytes).map_err(|e| Error::Document {
+        what: "index.json",
+        why: format!("{place}: {e}"),
+    })
 }
 
 fn blob_name(digest: &Digest) -> String {

@@ -52,10 +52,14 @@ impl LayoutSource {
     /// Not a layout.
     pub fn names(dir: &Path) -> Result<Vec<String>> {
         check_marker(dir)?;
-        let index = read_index(dir)?;
-        let name = |d: &Descriptor| d.annotations.get(REF_NAME).cloned();
-        Ok(index.manifests.iter().filter_map(name).collect())
+        Ok(names_in(&read_index(dir)?))
     }
+}
+
+/// The names in a layout's index.
+pub(super) fn names_in(index: &Index) -> Vec<String> {
+    let name = |d: &Descriptor| d.annotations.get(REF_NAME).cloned();
+    index.manifests.iter().filter_map(name).collect()
 }
 
 impl Source for LayoutSource {
