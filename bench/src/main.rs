@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::config::Bundles;
@@ -60,19 +60,14 @@ fn options() -> Result<Options> {
         check: false,
         inside: None,
     };
-    let mut words = std::env::args().skip(1);
+    let mut words = bench::Words::new(USAGE);
     while let Some(word) = words.next() {
-        let mut value = || {
-            words
-                .next()
-                .with_context(|| format!("{word} needs a value\n{USAGE}"))
-        };
         match word.as_str() {
-            "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
-            "--hull" => options.hull = value()?.into(),
+            "--rounds" => options.rounds = words.number(&word)?,
+            "--hull" => options.hull = words.value(&word)?.into(),
             "--check" => options.check = true,
-            "--inside" => options.inside = Some((value()?, value()?.into())),
-            _ => bail!("unknown word {word}\n{USAGE}"),
+            "--inside" => options.inside = Some((words.value(&word)?, words.value(&word)?.into())),
+            _ => return Err(words.unknown(&word)),
         }
     }
     Ok(options)

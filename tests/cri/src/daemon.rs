@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use cri_api::v1;
 use cri_api::v1::image_service_client::ImageServiceClient;
@@ -14,7 +15,7 @@ use cri_api::v1::runtime_service_client::RuntimeServiceClient;
 use rustix::process::Pid;
 use tonic::transport::Channel;
 
-use crate::{image_maker, until};
+use crate::{creation, image_maker, until};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -218,17 +219,23 @@ impl Daemon {
         pod: &str,
         config: v1::ContainerConfig,
     ) -> Result<String, tonic::Status> {
-        let request = v1::CreateContainerRequest {
-            pod_sandbox_id: pod.to_owned(),
-            config: Some(config),
-            sandbox_config: None,
-        };
-        Ok(self
-            .runtime()
-            .create_container(request)
-            .await?
-            .into_inner()
-            .container_id)
+        let mut runtime = self.runtime();
+        let made = runtime.create_container(creation(pod, config)).await?;
+        Ok(made.into_inner().container_id)
+    }
+
+    /// The error of a creation that is not done in this time.
+    pub async fn creation_times_out(
+        &self,
+        request: v1::CreateContainerRequest,
+        after: Duration,
+    ) -> tonic::Status {
+        let mut request = tonic::Request::new(request);
+        request.set_timeout(after);
+        let made = self.runtime().create_container(request).await;
+        let error = made.unwrap_err();
+        assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
+        error
     }
 
     /// Creates and starts a container.
@@ -497,7 +504,7 @@ impl Drop for Daemon {
                     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
                 }
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let inside = mounts.lines().rev().filter_map(|l| l.split(' ').nth(4));

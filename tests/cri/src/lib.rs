@@ -11,7 +11,7 @@ mod requests;
 pub use daemon::{Daemon, Options, programs_dir};
 pub use image_maker::IMAGE;
 pub use registry::Registry;
-pub use requests::{container, pod, sleeper};
+pub use requests::{container, creation, pod, sleeper};
 
 /// Waits until `done` says so; a test that waits for ever fails by its runner's limit, so this
 /// one has an end that is far beyond anything real.

@@ -49,3 +49,13 @@ pub fn sleeper(name: &str) -> v1::ContainerConfig {
         &["/bin/sh", "-c", "trap 'exit 0' TERM; sleep 3600 & wait"],
     )
 }
+
+/// The request for a container in a pod.
+#[must_use]
+pub fn creation(pod: &str, config: v1::ContainerConfig) -> v1::CreateContainerRequest {
+    v1::CreateContainerRequest {
+        pod_sandbox_id: pod.to_owned(),
+        config: Some(config),
+        sandbox_config: None,
+    }
+}

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use cri_api::v1;
-use cri_suite::{Daemon, Options, container, pod, sleeper};
+use cri_suite::{Daemon, Options, container, creation, pod, sleeper};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 /// A file system whose server never answers.
@@ -63,19 +63,9 @@ async fn a_hung_mount_holds_up_its_own_container_only() {
         host_path: hung.point.join("volume").to_string_lossy().into_owned(),
         ..Default::default()
     });
-    let request = || v1::CreateContainerRequest {
-        pod_sandbox_id: id.clone(),
-        config: Some(config.clone()),
-        sandbox_config: None,
-    };
-    let mut in_time = tonic::Request::new(request());
-    in_time.set_timeout(Duration::from_secs(5));
-    let error = daemon
-        .runtime()
-        .create_container(in_time)
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
+    let request = || creation(&id, config.clone());
+    let patience = Duration::from_secs(5);
+    let error = daemon.creation_times_out(request(), patience).await;
     assert!(error.message().contains("stage configuration"), "{error}");
     let mut runtime = daemon.runtime();
     let again = request();

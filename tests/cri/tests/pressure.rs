@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cri_api::v1;
-use cri_suite::{Daemon, Options, container, pod, sleeper, until};
+use cri_suite::{Daemon, Options, container, creation, pod, sleeper, until};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::{Signal, kill_process};
 
@@ -337,19 +337,9 @@ async fn a_create_that_timed_out_is_joined_and_succeeds() {
     let id = daemon.run_pod(pod("slow")).await;
     let supervisor = daemon.supervisors()[0];
     kill_process(supervisor, Signal::STOP).unwrap();
-    let request = || v1::CreateContainerRequest {
-        pod_sandbox_id: id.clone(),
-        config: Some(sleeper("c")),
-        sandbox_config: None,
-    };
-    let mut in_time = tonic::Request::new(request());
-    in_time.set_timeout(Duration::from_secs(1));
-    let error = daemon
-        .runtime()
-        .create_container(in_time)
-        .await
-        .unwrap_err();
-    assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
+    let request = || creation(&id, sleeper("c"));
+    let patience = Duration::from_secs(1);
+    daemon.creation_times_out(request(), patience).await;
     let (mut first, mut second) = (daemon.runtime(), daemon.runtime());
     let retries = [request(), request()];
     let [one, two] = retries;

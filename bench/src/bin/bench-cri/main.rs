@@ -12,7 +12,7 @@ mod table;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use cri_suite::{Daemon, Options as Stage};
 
 use crate::client::Client;
@@ -41,23 +41,18 @@ impl Options {
             peer: true,
             check: false,
         };
-        let mut words = std::env::args().skip(1);
+        let mut words = bench::Words::new(USAGE);
         while let Some(word) = words.next() {
-            let mut value = || {
-                words
-                    .next()
-                    .with_context(|| format!("{word} needs a value\n{USAGE}"))
-            };
             match word.as_str() {
-                "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
-                "--only" => options.only.push(value()?),
+                "--rounds" => options.rounds = words.number(&word)?,
+                "--only" => options.only.push(words.value(&word)?),
                 "--no-peer" => options.peer = false,
                 "--check" => options.check = true,
                 "--help" => {
                     println!("{USAGE}");
                     return Ok(None);
                 }
-                _ => bail!("unknown word {word}\n{USAGE}"),
+                _ => return Err(words.unknown(&word)),
             }
         }
         Ok(Some(options))

@@ -9,7 +9,7 @@ mod tools;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use crate::registry::Registry;
 use crate::tools::{Pull, Tool};
@@ -61,20 +61,15 @@ fn options() -> Result<Options> {
         part: None,
         image: None,
     };
-    let mut words = std::env::args().skip(1);
+    let mut words = bench::Words::new(USAGE);
     while let Some(word) = words.next() {
-        let mut value = || {
-            words
-                .next()
-                .with_context(|| format!("{word} needs a value\n{USAGE}"))
-        };
         match word.as_str() {
-            "--rounds" => options.rounds = value()?.parse().context("--rounds")?,
-            "--hullctl" => options.hullctl = value()?.into(),
-            "--work" => options.work = value()?.into(),
-            "--part" => options.part = Some(value()?),
-            "--image" => options.image = Some(value()?),
-            _ => bail!("unknown word {word}\n{USAGE}"),
+            "--rounds" => options.rounds = words.number(&word)?,
+            "--hullctl" => options.hullctl = words.value(&word)?.into(),
+            "--work" => options.work = words.value(&word)?.into(),
+            "--part" => options.part = Some(words.value(&word)?),
+            "--image" => options.image = Some(words.value(&word)?),
+            _ => return Err(words.unknown(&word)),
         }
     }
     Ok(options)

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
-use crate::support::{Desk, Registry, layout, succeeded};
+use crate::support::{Desk, Registry, complaint, layout, shown};
 
 /// Keeps one login, as docker-credential-pass and its like do.
 const HELPER: &str = r#"#!/bin/sh
@@ -45,15 +45,11 @@ impl WithHelper {
     }
 
     fn ok(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        succeeded(args, &output);
-        String::from_utf8(output.stdout).unwrap()
+        shown(args, self.run(args))
     }
 
     fn fails(&self, args: &[&str]) -> String {
-        let output = self.run(args);
-        assert!(!output.status.success(), "{args:?}");
-        let text = String::from_utf8(output.stderr).unwrap();
+        let text = complaint(args, self.run(args));
         assert_eq!(text.lines().count(), 1, "{text}");
         text
     }

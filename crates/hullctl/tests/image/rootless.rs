@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::Desk;
+use crate::support::{Desk, complaint, shown};
 
 /// Nobody's, here.
 const USER: u32 = 4242;
@@ -99,15 +99,11 @@ impl User {
     }
 
     fn ok(&self, words: &[&str]) -> String {
-        let out = self.run(words);
-        assert!(out.status.success(), "{words:?}: {out:?}");
-        String::from_utf8(out.stdout).unwrap()
+        shown(words, self.run(words))
     }
 
     fn fails(&self, words: &[&str]) -> String {
-        let out = self.run(words);
-        assert!(!out.status.success(), "{words:?}");
-        String::from_utf8(out.stderr).unwrap()
+        complaint(words, self.run(words))
     }
 
     fn pull(&self) {

@@ -42,18 +42,26 @@ impl Desk {
     }
 
     pub fn ok(&self, args: &[&str]) -> String {
-        let output = self.command(args).output().unwrap();
-        succeeded(args, &output);
-        String::from_utf8(output.stdout).unwrap()
+        shown(args, self.command(args).output().unwrap())
     }
 
     pub fn fails(&self, args: &[&str]) -> String {
-        let output = self.command(args).output().unwrap();
-        assert!(!output.status.success(), "{args:?}");
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.starts_with("hullctl: "), "{text}");
-        text
+        complaint(args, self.command(args).output().unwrap())
     }
+}
+
+/// Standard output of a run that succeeded.
+pub fn shown(args: &[&str], output: Output) -> String {
+    succeeded(args, &output);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Standard error of a run that failed.
+pub fn complaint(args: &[&str], output: Output) -> String {
+    assert!(!output.status.success(), "{args:?}");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.starts_with("hullctl: "), "{text}");
+    text
 }
 
 pub fn succeeded(args: &[&str], output: &Output) {
