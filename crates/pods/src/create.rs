@@ -20,7 +20,7 @@ use crate::journal::{What, now};
 use crate::oci::{self, AskedMount, ContainerInput, cgroup::Driver};
 use crate::operation::{Operation, Outcome, Undo, lock};
 use crate::pod::{Pod, PodPhase};
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, Record};
 use crate::run_pod::{new_id, write_bundle};
 use crate::supervisor::blocking;
 use crate::take_down::stubbornly;
@@ -120,18 +120,9 @@ impl Engine {
     ) -> Result<()> {
         // The request's copy of the pod's configuration may be newer than the pod.
         let pod_config = sandbox.unwrap_or_else(|| lock(&container.pod.record).config.clone());
-        operation.stage("image");
-        let image = self.find_image(container).await?;
-        operation.stage("record");
-        self.save_container(container).await?;
-        operation.stage("root file system");
-        let root = self.mount_root(container, &image).await?;
-        operation.stage("configuration");
-        let bundle = self
-            .write_config(container, pod_config.clone(), image, root)
-            .await?;
-        operation.stage("runtime");
-        let create = self.create_request(container, &pod_config, bundle).await?;
+        let (engine, own, steps) = (self.clone(), Arc::clone(container), Arc::clone(operation));
+        // In one go: each visit to another thread has its price.
+        let create = blocking(move || engine.prepare(&steps, &own, &pod_config)).await?;
         let kept = Arc::clone(container);
         let process = container
             .pod
@@ -156,7 +147,31 @@ impl Engine {
         Ok(())
     }
 
-    async fn find_image(&self, container: &Arc<Container>) -> Result<Image> {
+    /// Everything before the runtime is asked.
+    fn prepare(
+        &self,
+        operation: &Operation,
+        container: &Arc<Container>,
+        pod_config: &PodSandboxConfig,
+    ) -> Result<Create> {
+        operation.stage("image");
+        let image = self.find_image(container)?;
+        operation.stage("record");
+        self.0.records.put(&Record::Container(container.record()))?;
+        operation.stage("root file system");
+        let root = images::mount(
+            self.images(),
+            &image.id,
+            &container.id,
+            mapped(&container.pod),
+        )?;
+        operation.stage("configuration");
+        let bundle = self.write_config(container, pod_config, &image, &root)?;
+        operation.stage("runtime");
+        self.create_request(container, pod_config, bundle)
+    }
+
+    fn find_image(&self, container: &Arc<Container>) -> Result<Image> {
         let spec = lock(&container.record)
             .config
             .image
@@ -165,33 +180,14 @@ impl Engine {
         if spec.image.is_empty() {
             return Err(Error::invalid("container image.image: missing"));
         }
-        let store = Arc::clone(self.images());
-        let image = blocking(move || images::find(&store, &spec.image)).await?;
+        let image = images::find(self.images(), &spec.image)?;
         let mut record = lock(&container.record);
         record.image_id = image.id.to_string();
         record.image_ref.clone_from(&image.reference);
         Ok(image)
     }
 
-    async fn mount_root(&self, container: &Arc<Container>, image: &Image) -> Result<PathBuf> {
-        let store = Arc::clone(self.images());
-        let (id, image) = (container.id.clone(), image.id.clone());
-        let pid = mapped(&container.pod);
-        blocking(move || images::mount(&store, &image, &id, pid)).await
-    }
-
-    async fn write_config(
-        &self,
-        container: &Arc<Container>,
-        pod_config: PodSandboxConfig,
-        image: Image,
-        root: PathBuf,
-    ) -> Result<PathBuf> {
-        let (engine, container) = (self.clone(), Arc::clone(container));
-        blocking(move || engine.write_config_now(&container, &pod_config, &image, &root)).await
-    }
-
-    fn write_config_now(
+    fn write_config(
         &self,
         container: &Arc<Container>,
         pod_config: &PodSandboxConfig,
@@ -275,7 +271,7 @@ impl Engine {
         Ok((target.phase() == Phase::Running).then_some(pid))
     }
 
-    async fn create_request(
+    fn create_request(
         &self,
         container: &Arc<Container>,
         pod_config: &PodSandboxConfig,
@@ -289,15 +285,11 @@ impl Engine {
             .then(|| PathBuf::from(&pod_config.log_directory).join(&config.log_path));
         if let Some(path) = log.clone() {
             lock(&container.record).log_path = path.to_string_lossy().into_owned();
-            let container = Arc::clone(container);
-            blocking(move || {
-                container
-                    .log_is_new
-                    .store(!path.exists(), Ordering::Relaxed);
-                let dir = path.parent().unwrap_or(&path);
-                std::fs::create_dir_all(dir).doing(|| format!("mkdir({})", dir.display()))
-            })
-            .await?;
+            container
+                .log_is_new
+                .store(!path.exists(), Ordering::Relaxed);
+            let dir = path.parent().unwrap_or(&path);
+            std::fs::create_dir_all(dir).doing(|| format!("mkdir({})", dir.display()))?;
         }
         Ok(Create {
             id: container.id.clone(),

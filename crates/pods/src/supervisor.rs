@@ -77,8 +77,22 @@ impl Pod {
         engine: &Engine,
         work: impl FnOnce(&mut Client) -> supervise::Result<T> + Send + 'static,
     ) -> Result<T> {
-        let mut client = self.connect(engine).await?;
-        blocking(move || work(&mut client).map_err(|e| translate(&e))).await
+        let dir = self.dir.clone();
+        // In one go: each visit to another thread has its price.
+        let first = blocking(move || {
+            Ok(match Client::connect(&dir) {
+                Ok(mut client) => Ok(work(&mut client)),
+                Err(_) => Err(work),
+            })
+        });
+        let done = match first.await? {
+            Ok(done) => done,
+            Err(work) => {
+                let mut client = self.connect(engine).await?;
+                return blocking(move || work(&mut client).map_err(|e| translate(&e))).await;
+            }
+        };
+        done.map_err(|e| translate(&e))
     }
 
     /// A connection; to a new supervisor if the old one is no more.
