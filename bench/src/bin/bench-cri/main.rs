@@ -26,6 +26,9 @@ const USAGE: &str = "usage: bench-cri [--rounds N] [--only PART]... [--no-peer] 
   --check      exit with 1 when a target is missed
 The programs are those in the directory HULL_PROGRAMS (target/HOST/release).";
 
+/// Bursts of pods, in turn.
+const BURSTS: usize = 5;
+
 struct Options {
     rounds: usize,
     only: Vec<String>,
@@ -144,11 +147,15 @@ async fn measure(options: &Options, stage: &Daemon, all: &mut [Measured]) -> Res
             }
         }
     }
+    if options.asks_for("throughput") {
+        for _ in 0..BURSTS {
+            for one in all.iter_mut() {
+                measure::throughput(&one.client, 50, &mut one.figures).await?;
+            }
+        }
+    }
     for one in all.iter_mut() {
         let (runtime, client, figures) = (&one.runtime, &mut one.client, &mut one.figures);
-        if options.asks_for("throughput") {
-            measure::throughput(client, 50, figures).await?;
-        }
         if options.asks_for("probes") {
             measure::probes(runtime, client, Duration::from_secs(10), figures).await?;
         }
