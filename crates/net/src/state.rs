@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use ipnet::IpNet;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 use sys::Context as _;
 
@@ -275,6 +276,10 @@ impl State {
         if matches!(record.made, Made::Cni { .. }) {
             // It must outlive a power cut: the plugins' own files do.
             file.sync_data().context("fdatasync", name)?;
+        } else if renameat_with(CWD, &draft, CWD, &path, RenameFlags::EXCHANGE).is_ok() {
+            // Ext4 writes a file to disk at once that takes another one's name; one that exchanges
+            // names with it has time.
+            return remove(&draft);
         }
         fs::rename(&draft, &path).context("rename", || path.display().to_string())?;
         Ok(())
@@ -439,7 +444,7 @@ impl State {
         let (first, end) = (*places.start(), *places.end());
         let last = fs::read_to_string(&last_path).ok();
         let last = last
-            .and_then(|text| text.parse::<IpAddr>().ok())
+            .and_then(|text| text.trim().parse::<IpAddr>().ok())
             .map(number);
         let start = last.map_or(first, |last| last.wrapping_add(1));
         let start = if places.contains(&start) {
@@ -450,7 +455,12 @@ impl State {
         for place in (start..=end).chain(first..start) {
             let ip = address(place, subnet);
             if self.hold(ip, id)? {
-                fs::write(&last_path, ip.to_string())
+                // All are of one length: ext4 writes a file to disk at once that was truncated.
+                let text = format!("{ip:<40}\n");
+                let mut options = File::options();
+                let file = options.write(true).create(true).truncate(false);
+                let file = file.open(&last_path);
+                file.and_then(|mut file| file.write_all(text.as_bytes()))
                     .context("write", || last_path.display().to_string())?;
                 return with_prefix(ip, subnet);
             }

@@ -13,7 +13,7 @@ use crate::journal::{What, now};
 use crate::oci::{self, PodNamespaces, SandboxInput, cgroup::Driver};
 use crate::operation::{Operation, Outcome, Undo, lock};
 use crate::pod::{self, Pod, PodPhase};
-use crate::record::PodRecord;
+use crate::record::{PodRecord, Record};
 use crate::supervisor::blocking;
 use crate::take_down::stubbornly;
 
@@ -103,17 +103,13 @@ impl Engine {
 
     async fn bring_up(
         &self,
-        operation: &Operation,
+        operation: &Arc<Operation>,
         pod: &Arc<Pod>,
         external: Option<External>,
     ) -> Result<()> {
-        operation.stage("record");
-        // Before anything is made, so that the next daemon finds what to clear away.
-        self.save_pod(pod).await?;
-        operation.stage("supervisor");
-        pod.launch(self, false).await?;
-        operation.stage("files");
-        let bundle = self.write_pod_files(pod).await?;
+        let (engine, own, steps) = (self.clone(), Arc::clone(pod), Arc::clone(operation));
+        // In one go: each visit to another thread has its price.
+        let bundle = blocking(move || engine.prepare_pod(&steps, &own)).await?;
         operation.stage("sandbox");
         let id = pod.id.clone();
         let systemd_cgroup = self.settings().policy.driver == Driver::Systemd;
@@ -161,37 +157,44 @@ impl Engine {
         Ok(())
     }
 
-    async fn write_pod_files(&self, pod: &Arc<Pod>) -> Result<PathBuf> {
-        let (engine, pod) = (self.clone(), Arc::clone(pod));
-        blocking(move || {
-            let record = pod.record();
-            let settings = engine.settings();
-            let shared = &record.namespaces;
-            files::write(&pod.dir, &record.config, shared.host_network)?;
-            if shared.host_network {
-                // The machine's own table of names holds.
-                let copied = std::fs::copy("/etc/hosts", pod.dir.join("hosts"));
-                copied.doing(|| "copy(/etc/hosts)".to_owned())?;
-            } else {
-                files::write_hosts(&pod.dir, &record.config, &[])?;
-            }
-            if !shared.host_ipc {
-                files::mount_shm(&pod.dir, settings.shm_size, shared.user.as_ref())?;
-            }
-            let mut spec = oci::sandbox(SandboxInput {
-                id: &pod.id,
-                config: &record.config,
-                root: &engine.places().run.join("pause"),
-                cgroup_parent: &record.cgroup_parent,
-                policy: &settings.policy,
-                host: engine.host(),
-            })?;
-            let bundle = pod.dir.join("sandbox");
-            let external = settings.handler(&record.handler)?;
-            write_bundle(&bundle, &mut spec, external.as_ref())?;
-            Ok(bundle)
-        })
-        .await
+    /// Everything before the supervisor is asked.
+    fn prepare_pod(&self, operation: &Operation, pod: &Pod) -> Result<PathBuf> {
+        operation.stage("record");
+        // Before anything is made, so that the next daemon finds what to clear away.
+        self.0.records.put(&Record::Pod(pod.record()))?;
+        operation.stage("supervisor");
+        pod.launch_now(self, false)?;
+        operation.stage("files");
+        self.write_pod_files(pod)
+    }
+
+    fn write_pod_files(&self, pod: &Pod) -> Result<PathBuf> {
+        let record = pod.record();
+        let settings = self.settings();
+        let shared = &record.namespaces;
+        files::write(&pod.dir, &record.config, shared.host_network)?;
+        if shared.host_network {
+            // The machine's own table of names holds.
+            let copied = std::fs::copy("/etc/hosts", pod.dir.join("hosts"));
+            copied.doing(|| "copy(/etc/hosts)".to_owned())?;
+        } else {
+            files::write_hosts(&pod.dir, &record.config, &[])?;
+        }
+        if !shared.host_ipc {
+            files::mount_shm(&pod.dir, settings.shm_size, shared.user.as_ref())?;
+        }
+        let mut spec = oci::sandbox(SandboxInput {
+            id: &pod.id,
+            config: &record.config,
+            root: &self.places().run.join("pause"),
+            cgroup_parent: &record.cgroup_parent,
+            policy: &settings.policy,
+            host: self.host(),
+        })?;
+        let bundle = pod.dir.join("sandbox");
+        let external = settings.handler(&record.handler)?;
+        write_bundle(&bundle, &mut spec, external.as_ref())?;
+        Ok(bundle)
     }
 
     async fn connect_pod(&self, pod: &Arc<Pod>) -> Result<()> {

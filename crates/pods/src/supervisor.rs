@@ -112,22 +112,24 @@ impl Pod {
 
     /// Starts its supervisor.
     pub(crate) async fn launch(self: &Arc<Self>, engine: &Engine, resume: bool) -> Result<()> {
-        let pod = Arc::clone(self);
-        let places = engine.places().clone();
-        blocking(move || {
-            let launch = Launch {
-                program: &places.hull,
-                root: &places.runtime_root,
-                dir: &pod.dir,
-                resume,
-                stderr: Stdio::inherit(),
-            };
-            let child = launch.start().map_err(|e| translate(&e))?;
-            let old = lock(&pod.supervisor).replace(child);
-            reap(old);
-            Ok(())
-        })
-        .await
+        let (pod, engine) = (Arc::clone(self), engine.clone());
+        blocking(move || pod.launch_now(&engine, resume)).await
+    }
+
+    /// The same, on a thread that may wait.
+    pub(crate) fn launch_now(&self, engine: &Engine, resume: bool) -> Result<()> {
+        let places = engine.places();
+        let launch = Launch {
+            program: &places.hull,
+            root: &places.runtime_root,
+            dir: &self.dir,
+            resume,
+            stderr: Stdio::inherit(),
+        };
+        let child = launch.start().map_err(|e| translate(&e))?;
+        let old = lock(&self.supervisor).replace(child);
+        reap(old);
+        Ok(())
     }
 
     /// Has its supervisor end, and waits for that.
