@@ -1,8 +1,8 @@
 //! Which root file systems there are: a record beside what each of them wrote.
 //!
 //! The database would wait for the disk twice for each container that is made or removed. A record
-//! outlives the process that wrote it in any case; one that a power cut took belonged to a
-//! container that has ended with the machine, and what it wrote goes at the next start.
+//! outlives the process that wrote it in any case; one that a power cut may take belongs to a
+//! container whose writes it may take, too: what is left of those goes at the next start.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -81,19 +81,33 @@ fn read(place: &Place, id: &str) -> Result<Option<MountRecord>> {
     Ok(decode(&bytes, "a container").ok())
 }
 
-/// Writes a new record, whole or not at all.
-pub(crate) fn put(held: &mut Held<'_>, place: &Place, record: MountRecord) -> Result<()> {
+/// Writes a new record, whole or not at all; a lasting one survives a crash of the machine.
+pub(crate) fn put(
+    held: &mut Held<'_>,
+    place: &Place,
+    record: MountRecord,
+    lasting: bool,
+) -> Result<()> {
     let own = Path::new("containers").join(&record.id);
     make_dir(place.root(), &own)?;
     let dir = open_dir(place.root(), &own)?;
     let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
     let fd = openat(&dir, NASCENT, flags, Mode::from_raw_mode(0o600))
         .context("openat", || format!("{:?}, O_CREAT", own.join(NASCENT)))?;
-    File::from(fd)
-        .write_all(&encode(&record)?)
-        .map_err(|e| Error::io(format!("write {}", own.join(NASCENT).display()), e))?;
+    let mut file = File::from(fd);
+    let mut written = file.write_all(&encode(&record)?);
+    if lasting {
+        written = written.and_then(|()| file.sync_data());
+    }
+    written.map_err(|e| Error::io(format!("write {}", own.join(NASCENT).display()), e))?;
     renameat(&dir, NASCENT, &dir, RECORD)
         .context("renameat", || format!("{:?}", own.join(RECORD)))?;
+    if lasting {
+        let all = open_dir(place.root(), Path::new("containers"))?;
+        for made in [&dir, &all] {
+            rustix::fs::fsync(made).context("fsync", || format!("{own:?}"))?;
+        }
+    }
     held.insert(record.id.clone(), record);
     Ok(())
 }

@@ -164,7 +164,8 @@ impl Store {
             read_only: options.read_only,
             created: now(),
         };
-        containers::put(&mut held, &self.place, record.clone())?;
+        let lasting = !options.volatile && !options.read_only;
+        containers::put(&mut held, &self.place, record.clone(), lasting)?;
         Ok(record)
     }
 

@@ -149,6 +149,50 @@ fn pulled_mounted_and_removed() {
     }
 }
 
+#[test]
+fn the_next_one_knows_the_containers_unless_a_power_cut_took_their_records() {
+    let mut layout = Layout::new();
+    layout.image("v1", &two_layers(), Pack::Gzip);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let pulled = store.pull(
+        &layout.source("v1"),
+        &name("x/y:v1"),
+        &PullOptions::default(),
+    );
+    let image = pulled.unwrap().id;
+    for id in ["kept", "torn", "lost"] {
+        let options = MountOptions {
+            volatile: id != "kept",
+            ..MountOptions::default()
+        };
+        let root = store.mount(&image, id, &options).unwrap();
+        std::fs::write(root.path.join("etc/written"), "mine").unwrap();
+    }
+    drop(store);
+    let record = |id: &str| dir.path().join("containers").join(id).join("record");
+    std::fs::write(record("torn"), "").unwrap();
+    std::fs::remove_file(record("lost")).unwrap();
+    let look = Store::open_read_only(dir.path()).unwrap();
+    assert_eq!(look.mounts().len(), 1);
+    let store = Store::open(dir.path()).unwrap();
+    let ids: Vec<String> = store.mounts().into_iter().map(|m| m.id).collect();
+    assert_eq!(ids, ["kept"]);
+    let kept = store.mounted("kept").unwrap();
+    assert_eq!(
+        std::fs::read(kept.path.join("etc/written")).unwrap(),
+        b"mine"
+    );
+    let left = std::fs::read_dir(dir.path().join("containers")).unwrap();
+    assert_eq!(left.count(), 1);
+    let refused = store.remove(&image).unwrap_err().to_string();
+    assert!(refused.contains("container kept"), "{refused}");
+    store.remove_rootfs("kept").unwrap();
+    store.remove(&image).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(dir.path().to_str().unwrap()));
+}
+
 /// A layer that changes its own mind keeps its last word, and can still be proven.
 #[test]
 fn a_layer_that_replaces_what_it_has() {
