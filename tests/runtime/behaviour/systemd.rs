@@ -154,7 +154,7 @@ fn annotations_are_properties() {
             });
         });
         assert_eq!(property(&unit(t), "Description"), "of the suite");
-        assert_eq!(property(&unit(t), "TimeoutStopUSec"), "2min 3.456s");
+        assert_eq!(property(&unit(t), "TimeoutStopUSec"), "2min 3.456000s");
         assert_eq!(property(&unit(t), "CollectMode"), "inactive-or-failed");
     });
 }
