@@ -326,15 +326,22 @@ fn insight() -> Vec<Probe> {
     ]
 }
 
+/// An old criu may be at a loss on a new kernel.
+fn criu_works() -> bool {
+    let mut check = std::process::Command::new("criu");
+    let check = check.arg("check").stdin(std::process::Stdio::null());
+    check.output().is_ok_and(|done| done.status.success())
+}
+
 fn helpers() -> Vec<Probe> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
     vec![
         probe(
             "criu",
-            found("criu"),
+            found("criu") && criu_works(),
             "checkpoint and restore",
-            "no checkpoint and restore",
+            "no checkpoint and restore: it is not there, or `criu check` says what is amiss",
         ),
         probe(
             "newuidmap",
