@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, readlinkat, statat, symlinkat,
-    unlinkat,
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chownat, makedev, mknodat, readlinkat, statat,
+    symlinkat, unlinkat,
 };
 use spec::plan::{DeviceKind, DevicePlan};
 use sys::{Context as _, Errno};
@@ -109,6 +109,36 @@ impl Prepared<'_> {
         self.mounter.attach(object, &target).step(step)
     }
 
+    /// Standard streams that are the null device become the container's own: it keeps no
+    /// descriptor of a mount that it does not see, which criu(8) could not dump.
+    ///
+    /// # Errors
+    /// dup2(2)'s.
+    pub fn own_null_streams(&self) -> Result<()> {
+        use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stderr, stdin, stdout};
+        type Replace = fn(&OwnedFd) -> std::result::Result<(), Errno>;
+        let streams: [(_, Replace); 3] = [
+            (stdin(), |fd| dup2_stdin(fd)),
+            (stdout(), |fd| dup2_stdout(fd)),
+            (stderr(), |fd| dup2_stderr(fd)),
+        ];
+        let mut replaced = streams.into_iter().filter(|(fd, _)| is_null(fd)).peekable();
+        if self.null.is_none() || replaced.peek().is_none() {
+            return Ok(());
+        }
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let null = match self.root().open(Path::new("/dev/null"), flags) {
+            Ok(fd) if is_null(&fd) => fd,
+            // Device rules may forbid to open what may be used while it is open.
+            _ => return Ok(()),
+        };
+        for (_, replace) in replaced {
+            let step = || "standard streams that are /dev/null";
+            replace(&null).context("dup2", || "/dev/null").step(step)?;
+        }
+        Ok(())
+    }
+
     fn make_links(&self) -> sys::Result<()> {
         let dir = (self.root()).place(Path::new("/dev"), Want::Directory, Last::Follow)?;
         for (name, to) in LINKS {
@@ -141,7 +171,7 @@ pub(crate) fn find_null(root: &Root) -> Result<OwnedFd> {
 }
 
 /// Whether a descriptor is of the null device.
-pub(crate) fn is_null(fd: &OwnedFd) -> bool {
+fn is_null<Fd: AsFd>(fd: Fd) -> bool {
     is_node(fd, FileType::CharacterDevice, makedev(NULL.0, NULL.1))
 }
 

@@ -201,6 +201,9 @@ fn enter_root(init: &Init, work: &Work<'_>, prepared: Prepared<'_>) -> Result<Op
         &plan.hooks.create_container,
         &own_state(work.record, Status::Creating),
     )?;
+    if console.is_none() {
+        prepared.own_null_streams()?;
+    }
     prepared.pivot(work.no_pivot)?;
     if let Some(process) = &plan.process {
         // Made here, where a path cannot lead out, and while the root may be written to.

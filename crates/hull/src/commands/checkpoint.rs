@@ -90,6 +90,14 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
 
 /// What checkpoint and restore have in common.
 pub(super) fn common(matches: &ArgMatches) -> Result<Common> {
+    // The contents of the network namespace are left to others in any case.
+    if let Some(name) = all(matches, "empty-ns")
+        .into_iter()
+        .find(|name| *name != "network")
+    {
+        let text = format!("namespace {name:?} is not supported");
+        return Err(Error::Invalid(text));
+    }
     let on = |name: &str| matches.try_get_one::<bool>(name).ok().flatten() == Some(&true);
     Ok(Common {
         image_path: given_path(matches, "image-path")
@@ -101,7 +109,6 @@ pub(super) fn common(matches: &ArgMatches) -> Result<Common> {
             Some("ignore") => CgroupsMode::Ignore,
             _ => CgroupsMode::Soft,
         },
-        empty_network: empty_network(matches)?,
         switches: Switches {
             leave_running: on("leave-running"),
             tcp_established: on("tcp-established"),
@@ -115,18 +122,6 @@ pub(super) fn common(matches: &ArgMatches) -> Result<Common> {
             ..Switches::default()
         },
     })
-}
-
-fn empty_network(matches: &ArgMatches) -> Result<bool> {
-    let mut empty = false;
-    for name in all(matches, "empty-ns") {
-        if name != "network" {
-            let text = format!("namespace {name:?} is not supported");
-            return Err(Error::Invalid(text));
-        }
-        empty = true;
-    }
-    Ok(empty)
 }
 
 fn page_server(text: &str) -> Result<(String, u16)> {
@@ -163,7 +158,7 @@ mod tests {
             "--leave-running --tcp-established --manage-cgroups-mode full --empty-ns network",
         )
         .unwrap();
-        assert!(c.switches.leave_running && c.switches.tcp_established && c.empty_network);
+        assert!(c.switches.leave_running && c.switches.tcp_established);
         assert!(!c.switches.shell_job && !c.switches.lazy_pages);
         assert_eq!(c.cgroups_mode, CgroupsMode::Full);
         let c = parsed("").unwrap();

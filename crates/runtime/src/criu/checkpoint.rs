@@ -2,15 +2,18 @@
 
 use std::time::Duration;
 
+use rustix::fs::{Gid, Mode};
 use spec::Plan;
+use spec::plan::IdMaps;
 use sys::Context as _;
 
+use super::log::Log;
 use super::message::Kind;
 use super::swrk::Criu;
-use super::{Common, DESCRIPTORS, log, outside, require};
+use super::{Common, outside, require, streams};
 use crate::pause::manager_of;
 use crate::root::StateRoot;
-use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, teardown};
+use crate::{Container, Error, ProcessId, Result, Status, Warn, teardown};
 
 const LOG: &str = "dump.log";
 /// How long the processes may take to end once criu has killed them.
@@ -49,8 +52,9 @@ pub fn checkpoint(
     }
     let init = container.init()?;
     let (plan, _) = Plan::new(&container.config()?, &container.record.bundle)?;
-    require(request.pre_dump, request.common.switches.lazy_pages)?;
-    dump(container, &plan, init, request)?;
+    let criu = require(request.pre_dump, request.common.switches.lazy_pages)?;
+    let log = request.common.log(criu, LOG);
+    dump(container, &plan, init, request, &log)?;
     let goes_on = request.pre_dump || request.common.switches.leave_running;
     if goes_on {
         return Ok(());
@@ -59,9 +63,18 @@ pub fn checkpoint(
     teardown::teardown(root, container, true, warn)
 }
 
-fn dump(container: &Container, plan: &Plan, init: ProcessId, request: &Request) -> Result<()> {
+fn dump(
+    container: &Container,
+    plan: &Plan,
+    init: ProcessId,
+    request: &Request,
+    log: &Log,
+) -> Result<()> {
     let common = &request.common;
     let mut options = common.options(container, LOG, true)?;
+    if !plan.id_maps.is_empty() {
+        admit_group(plan, common)?;
+    }
     let manager = manager_of(container)?;
     options.pid = init.pid;
     options.root = Some(container.record.rootfs.to_string_lossy().into_owned());
@@ -74,8 +87,9 @@ fn dump(container: &Container, plan: &Plan, init: ProcessId, request: &Request) 
     let kind = if request.pre_dump {
         Kind::PreDump
     } else {
-        let mut external = outside::mounts(plan, &manager);
-        let masks = outside::masks(plan, &outside::root_of(init.pid)?);
+        let root = outside::root_of(init.pid)?;
+        let mut external = outside::mounts(plan, &manager, &root);
+        let masks = outside::masks(plan, &root);
         // When dumping, the key of a mount is its place, and its value what it will be called.
         let named = external.drain(..).map(|e| (e.place.clone(), e.place));
         let masks = masks.into_iter().map(|e| (e.place, e.source));
@@ -83,38 +97,36 @@ fn dump(container: &Container, plan: &Plan, init: ProcessId, request: &Request) 
             .chain(masks)
             .map(|(k, v)| (text(&k), text(&v)))
             .collect();
-        save_descriptors(init, common)?;
+        streams::save(init.pid, common, &mut options)?;
         Kind::Dump
     };
-    let done = Criu::start()?.run(kind, &options, |_| Ok(()));
-    done.map_err(|e| log::explain(e, &common.log(LOG)))?;
+    Criu::start()?.run(kind, &options, log, |_| Ok(()))?;
     Ok(())
+}
+
+/// On restore, processes in a user namespace of their own open the image themselves: the group
+/// that is their root's must be able to enter its directory, where nobody but root can.
+fn admit_group(plan: &Plan, common: &Common) -> Result<()> {
+    let path = &common.image_path;
+    let args = || path.display().to_string();
+    let stat = rustix::fs::stat(path).context("stat", args)?;
+    let group = IdMaps::to_host(&plan.id_maps.gids, 0);
+    let Some(group) = group.filter(|_| stat.st_mode & 0o7777 == 0o700) else {
+        return Ok(());
+    };
+    rustix::fs::chown(path, None, Some(Gid::from_raw(group))).context("chown", args)?;
+    let mode = Mode::from_raw_mode(0o710);
+    Ok(rustix::fs::chmod(path, mode).context("chmod", args)?)
 }
 
 fn text(path: &std::path::Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Links of standard input, output and error: pipes among them are connected again on restore.
-fn save_descriptors(init: ProcessId, common: &Common) -> Result<()> {
-    let link = |n: i32| {
-        let link = std::fs::read_link(format!("/proc/{}/fd/{n}", init.pid));
-        link.map_or_else(|_| String::new(), |l| text(&l))
-    };
-    let links: Vec<String> = (0..3).map(link).collect();
-    let json = serde_json::to_vec(&links).map_err(|source| Error::Json {
-        what: DESCRIPTORS.to_owned(),
-        source,
-    })?;
-    let path = common.image_path.join(DESCRIPTORS);
-    std::fs::write(&path, json)
-        .context("write", || path.display().to_string())
-        .doing(|| "save the links of standard streams")
-}
-
-/// The directory that criu freezes while it dumps.
+/// The directory that criu freezes while it dumps: of the freezer that `pause` uses, so that it
+/// sees whether the container is paused.
 fn freezer(manager: &cgroup::Manager) -> Option<String> {
     let paths = manager.paths();
-    let dir = paths.get("freezer").or_else(|| paths.get(""))?;
-    Some(text(dir))
+    let unified = paths.get("").filter(|d| d.join("cgroup.freeze").exists());
+    Some(text(unified.or_else(|| paths.get("freezer"))?))
 }

@@ -102,6 +102,8 @@ pub struct Switches {
     pub auto_dedup: bool,
     /// Memory tracking, for the next image.
     pub track_memory: bool,
+    /// A device node that is not where it was may be found elsewhere.
+    pub evasive_devices: bool,
     /// The restored process becomes our child.
     pub restore_sibling: bool,
 }
@@ -187,6 +189,7 @@ impl Options {
             (3, s.leave_running),
             (4, s.ext_unix_sk),
             (5, s.tcp_established),
+            (6, s.evasive_devices),
             (7, s.shell_job),
             (8, s.file_locks),
             (15, s.track_memory),

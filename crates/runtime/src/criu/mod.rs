@@ -11,20 +11,24 @@ mod message;
 mod outside;
 mod protobuf;
 mod restore;
+
+mod streams;
 mod swrk;
 mod verify;
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use sys::{Context as _, Errno};
+use sys::Context as _;
 
 pub use checkpoint::{Request as CheckpointRequest, checkpoint};
 pub use message::{CgroupsMode, Switches};
 pub use restore::{Request as RestoreRequest, restore};
 pub use verify::verify;
 
+use log::Log;
 use message::{Kind, Options};
 use swrk::Criu;
 
@@ -36,8 +40,6 @@ const OLDEST: u64 = 3;
 /// names another one.
 const CONFIG_FILE: &str = "/etc/criu/hull.conf";
 const CONFIG_ANNOTATION: &str = "org.criu.config";
-/// Links of the first process's standard streams at the time of the dump, beside the image.
-const DESCRIPTORS: &str = "descriptors.json";
 
 /// What dumps and restores have in common.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +50,6 @@ pub struct Common {
     pub work_path: Option<PathBuf>,
     /// Treatment of control groups.
     pub cgroups_mode: CgroupsMode,
-    /// Leave the contents of the network namespace to somebody else.
-    pub empty_network: bool,
     /// The switches.
     pub switches: Switches,
 }
@@ -62,36 +62,36 @@ impl Common {
         log_file: &'static str,
         make: bool,
     ) -> Result<Options> {
+        // Devices and addresses are nothing of a runtime's: whoever gave them to the container
+        // gives them to the restored one, and their other ends are not in the image.
         const CLONE_NEWNET: u32 = 0x4000_0000;
+        let images_dir = open_dir(&self.image_path, make)?;
         let work_dir = self.work_path.as_deref().map(|p| open_dir(p, true));
         Ok(Options {
-            images_dir: Some(open_dir(&self.image_path, make)?),
+            images_dir: Some(images_dir),
             work_dir: work_dir.transpose()?,
             log_file,
             cgroups_mode: self.cgroups_mode,
-            empty_namespaces: if self.empty_network { CLONE_NEWNET } else { 0 },
+            empty_namespaces: CLONE_NEWNET,
             config_file: config_file(container)?,
             switches: self.switches,
             ..Options::default()
         })
     }
 
-    /// criu's log.
-    fn log(&self, name: &str) -> PathBuf {
-        self.work_path
-            .as_ref()
-            .unwrap_or(&self.image_path)
-            .join(name)
+    /// The log of `criu`.
+    fn log(&self, criu: String, name: &str) -> Log {
+        let dir = self.work_path.as_ref().unwrap_or(&self.image_path);
+        Log::new(criu, dir.join(name))
     }
 }
 
 fn open_dir(path: &Path, make: bool) -> Result<OwnedFd> {
     let args = || path.display().to_string();
     if make {
-        match rustix::fs::mkdir(path, Mode::RWXU) {
-            Ok(()) | Err(Errno::EXIST) => {}
-            Err(e) => return Err(sys::Error::new("mkdir", args(), e).into()),
-        }
+        let mut builder = std::fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(path);
+        made.context("mkdir", args)?;
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(openat(CWD, path, flags, Mode::empty()).context("openat", args)?)
@@ -113,24 +113,29 @@ fn config_file(container: &Container) -> Result<Option<String>> {
     }
 }
 
-/// Refuses a criu that is too old, and what it or the kernel cannot do.
-fn require(memory_tracking: bool, lazy_pages: bool) -> Result<()> {
+/// Refuses a criu that is too old, and what it or the kernel cannot do. Returns its name and
+/// version.
+fn require(memory_tracking: bool, lazy_pages: bool) -> Result<String> {
     // Each question ends the criu that answers it.
     let version = Criu::start()?.ask(Kind::Version, None)?.version;
-    let [major, minor, _] = version.unwrap_or_default();
+    let [major, minor, sublevel] = version.unwrap_or_default();
+    let name = match sublevel {
+        0 => format!("criu {major}.{minor}"),
+        _ => format!("criu {major}.{minor}.{sublevel}"),
+    };
     if major < OLDEST {
-        let text = format!("criu {major}.{minor} is too old: {OLDEST}.0 or newer is needed");
+        let text = format!("{name} is too old: {OLDEST}.0 or newer is needed");
         return Err(Error::Criu(text));
     }
     if !memory_tracking && !lazy_pages {
-        return Ok(());
+        return Ok(name);
     }
     let [tracks, lazy] = Criu::start()?.ask(Kind::FeatureCheck, None)?.features;
     let missing = match (memory_tracking && !tracks, lazy_pages && !lazy) {
         (true, _) => "track changes of memory",
         (_, true) => "serve pages on demand",
-        _ => return Ok(()),
+        _ => return Ok(name),
     };
-    let text = format!("criu {major}.{minor} on this kernel cannot {missing}");
+    let text = format!("{name} on this kernel cannot {missing}");
     Err(Error::Criu(text))
 }

@@ -4,7 +4,7 @@
 //! to be restored, because criu then lacks the key to it.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -12,11 +12,11 @@ use cgroup::Manager;
 use rootfs::{Last, Root};
 use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
 use spec::Plan;
-use spec::plan::{MountKind, NamespaceKind, NamespaceMode};
+use spec::plan::{MountKind, MountPlan, NamespaceKind, NamespaceMode};
 use sys::Context as _;
 
 use super::message::Options;
-use crate::Result;
+use crate::{Error, Result};
 
 /// A mount from outside: its place in the container, and its source on the host.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,14 +25,32 @@ pub(super) struct External {
     pub(super) source: PathBuf,
 }
 
+/// Where what is on `path` is seen in `root`, whose image may have symlinks on the way: so it is
+/// called in mountinfo, and by criu.
+pub(super) fn seen(root: &Root, path: &Path) -> PathBuf {
+    let place =
+        |fd: BorrowedFd<'_>| std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
+    let found = path.ancestors().find_map(|dir| {
+        let fd = root.resolve(dir, Last::Follow).ok()?;
+        let inside = place(fd.as_fd())?;
+        let inside = inside.strip_prefix(place(root.as_fd())?).ok()?.to_owned();
+        Some((inside, path.strip_prefix(dir).ok()?))
+    });
+    found.map_or_else(
+        || path.to_owned(),
+        // Collected: joining an empty rest would add a slash.
+        |(dir, rest)| Path::new("/").join(dir).join(rest).components().collect(),
+    )
+}
+
 /// The mounts of the configuration that show something of the host: bind mounts, the control
 /// groups without a namespace of their own, device nodes that are bound.
-pub(super) fn mounts(plan: &Plan, manager: &Manager) -> Vec<External> {
+pub(super) fn mounts(plan: &Plan, manager: &Manager, root: &Root) -> Vec<External> {
     let mut list = Vec::new();
     for mount in &plan.mounts {
         match &mount.kind {
             MountKind::Bind { source, .. } => list.push(External {
-                place: mount.destination.clone(),
+                place: seen(root, &mount.destination),
                 source: source.clone(),
             }),
             MountKind::Cgroup if !plan.namespaces.is_new(NamespaceKind::Cgroup) => {
@@ -65,20 +83,30 @@ fn cgroup_mounts(place: &Path, manager: &Manager) -> Vec<External> {
     v1.chain(unified).collect()
 }
 
-/// Masked files of the container whose root is `root`: they are covered by the host's /dev/null.
-/// Directories are covered by a file system of their own.
+/// Masked files of the container whose root is `root`, as far as they are covered by the host's
+/// /dev/null. The null device of the container's own /dev is part of the image, and directories
+/// are covered by a file system of their own.
 pub(super) fn masks(plan: &Plan, root: &Root) -> Vec<External> {
-    let is_file = |path: &Path| {
-        let found = root.resolve(path, Last::Follow).ok();
-        let stat = found.and_then(|fd| fstat(&fd).ok());
-        stat.is_some_and(|s| FileType::from_raw_mode(s.st_mode) != FileType::Directory)
+    let stat = |path: &Path| fstat(root.resolve(path, Last::Follow).ok()?).ok();
+    let dev = Path::new("/dev");
+    let bound = |m: &MountPlan| m.destination == dev && is_bind(m);
+    let own = stat(dev).filter(|_| !plan.mounts.iter().any(bound));
+    let from_host = |path: &Path| {
+        stat(path).is_some_and(|s| {
+            FileType::from_raw_mode(s.st_mode) != FileType::Directory
+                && own.is_none_or(|dev| dev.st_dev != s.st_dev)
+        })
     };
-    let masked = plan.masked_paths.iter().filter(|path| is_file(path));
+    let masked = plan.masked_paths.iter().filter(|path| from_host(path));
     let mask = |path: &PathBuf| External {
-        place: path.clone(),
+        place: seen(root, path),
         source: PathBuf::from("/dev/null"),
     };
     masked.map(mask).collect()
+}
+
+fn is_bind(mount: &MountPlan) -> bool {
+    matches!(mount.kind, MountKind::Bind { .. })
 }
 
 /// The root of process `pid`.
@@ -109,9 +137,29 @@ pub(super) fn name_namespaces(plan: &Plan, options: &mut Options) -> Result<()> 
     Ok(())
 }
 
-/// For a restore: opens joined namespaces, which criu must inherit under the same numbers.
+/// Kinds that criu dumps with the rest, and joins on restore instead of making them.
+const JOINED: [NamespaceKind; 5] = [
+    NamespaceKind::User,
+    NamespaceKind::Ipc,
+    NamespaceKind::Uts,
+    NamespaceKind::Mount,
+    NamespaceKind::Time,
+];
+
+/// For a restore: names the namespaces to join. Returns open ones, which criu must inherit under
+/// the same numbers.
 pub(super) fn open_namespaces(plan: &Plan, options: &mut Options) -> Result<Vec<OwnedFd>> {
-    use std::os::fd::AsRawFd as _;
+    if let NamespaceMode::Join(path) = plan.namespaces.get(NamespaceKind::Cgroup) {
+        let path = path.display();
+        let text = format!("criu cannot restore into the cgroup namespace {path}");
+        return Err(Error::Invalid(text));
+    }
+    for kind in JOINED {
+        if let NamespaceMode::Join(path) = plan.namespaces.get(kind) {
+            let file = path.to_string_lossy().into_owned();
+            options.joined.push((kind.proc_name().to_owned(), file));
+        }
+    }
     let mut files = Vec::new();
     for (kind, key) in KINDS {
         if let NamespaceMode::Join(path) = plan.namespaces.get(kind) {

@@ -11,16 +11,17 @@ use spec::Plan;
 use spec::plan::{MountKind, NamespaceKind};
 use sys::{Context as _, Errno};
 
+use super::log::Log;
 use super::message::{Kind, Options};
 use super::swrk::{Criu, Notification};
-use super::{CgroupsMode, Common, DESCRIPTORS, log, outside, require, verify};
+use super::{Common, outside, require, streams, verify};
 use crate::container::CONFIG;
 use crate::create::{self, Prepared, Start, claim};
 use crate::foreground::Foreground;
 use crate::root::{ContainerDir, StateRoot};
 use crate::{
-    Container, Doing as _, Error, ProcessId, Result, Status, Warn, console, hooks, pid_file,
-    teardown,
+    Container, Doing as _, Error, ProcessId, Result, Status, Warn, console, hooks, netdev,
+    pid_file, teardown,
 };
 
 const LOG: &str = "restore.log";
@@ -58,14 +59,16 @@ pub fn restore(root: &StateRoot, request: &Request, warn: Warn<'_>) -> Result<i3
     } else {
         None
     };
-    require(false, request.common.switches.lazy_pages)?;
+    let criu = require(false, request.common.switches.lazy_pages)?;
     let prepared = Prepared::new(root, &request.create, warn)?;
     let container = claim(root, &prepared, warn)?;
     let mut restoring = Restoring {
         container,
         prepared,
         request,
+        log: request.common.log(criu, LOG),
         owns_cgroups: false,
+        pid: None,
         console: None,
     };
     let pid = match restoring.restore(warn) {
@@ -87,7 +90,10 @@ struct Restoring<'a> {
     container: Container,
     prepared: Prepared,
     request: &'a Request,
+    log: Log,
     owns_cgroups: bool,
+    /// The first process, once it is there.
+    pid: Option<i32>,
     /// The master of its terminal, where it is not sent to anybody.
     console: Option<OwnedFd>,
 }
@@ -106,7 +112,7 @@ impl Restoring<'_> {
         let restored = self.options(&mounted);
         let restored = restored.and_then(|(options, fds)| self.run(options, &fds));
         let unmounted = mounted.unmount();
-        let pid = restored.map_err(|e| log::explain(e, &self.request.common.log(LOG)))?;
+        let pid = restored?;
         unmounted?;
         self.commit(pid)
     }
@@ -121,9 +127,11 @@ impl Restoring<'_> {
             .lsm_mount_context
             .clone_from(&self.request.lsm_mount_context);
         options.switches.restore_sibling = true;
-        options.inherited = pipes(common)?;
+        options.switches.evasive_devices = true;
+        options.inherited = streams::inherited(common)?;
         let namespaces = outside::open_namespaces(plan, &mut options)?;
-        let mut external = outside::mounts(plan, &self.prepared.manager);
+        let root = open_root(&plan.root.path)?;
+        let mut external = outside::mounts(plan, &self.prepared.manager, &root);
         if !plan.masked_paths.is_empty() {
             external.push(outside::External {
                 place: "/dev/null".into(),
@@ -139,13 +147,12 @@ impl Restoring<'_> {
     fn run(&mut self, mut options: Options, namespaces: &[OwnedFd]) -> Result<i32> {
         let inherited: Vec<_> = namespaces.iter().map(|fd| fd.as_fd()).collect();
         let criu = Criu::start_for_restore(&inherited)?;
-        if self.request.common.cgroups_mode != CgroupsMode::Ignore {
-            // Restored processes are born where criu is.
-            let pid = i32::try_from(criu.pid()).ok().and_then(Pid::from_raw);
-            self.prepared.manager.join(pid.ok_or(Error::NotRunning)?)?;
-            options.cgroup_roots = cgroup_roots(criu.pid())?;
-        }
-        let response = criu.run(Kind::Restore, &options, |n| self.notified(n))?;
+        // Restored processes are born where criu is.
+        let pid = i32::try_from(criu.pid()).ok().and_then(Pid::from_raw);
+        self.prepared.manager.join(pid.ok_or(Error::NotRunning)?)?;
+        options.cgroup_roots = cgroup_roots(criu.pid())?;
+        let log = self.log.clone();
+        let response = criu.run(Kind::Restore, &options, &log, |n| self.notified(n))?;
         let pid = response.restored_pid;
         pid.ok_or_else(|| Error::Criu("criu did not say what it restored".to_owned()))
     }
@@ -154,18 +161,19 @@ impl Restoring<'_> {
         let Notification { name, pid, fd } = notification;
         match name.as_str() {
             "setup-namespaces" => {
+                let namespaces = &self.prepared.plan.namespaces;
+                if namespaces.is_new(NamespaceKind::Network) {
+                    loopback_up(pid)?;
+                }
                 let state = self.container.record.oci_state(Status::Creating, pid);
                 let hooks = &self.prepared.plan.hooks.create_runtime;
                 hooks::run_all("createRuntime", hooks, &state)
             }
-            // Everything is there, and nothing of it runs yet.
             "post-restore" => {
-                let mut pids = self.prepared.manager.procs(true)?;
-                if !pids.contains(&pid) {
-                    pids.push(pid);
-                }
-                verify(&self.prepared.plan, &pids)
+                self.pid = Some(pid);
+                Ok(())
             }
+            "pre-resume" => self.judge(),
             "orphan-pts-master" => {
                 let missing = || Error::Criu("criu sent no terminal".to_owned());
                 let master = fd.ok_or_else(missing)?;
@@ -179,6 +187,24 @@ impl Restoring<'_> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Measures the restored processes. Everything is there, rights and filters as well, and
+    /// nothing of it runs yet. criu would let them go whatever the answer is: those that fail are
+    /// killed here.
+    fn judge(&self) -> Result<()> {
+        // criu itself is in the control groups too: it is the tree that counts.
+        let pids = self.pid.map(tree).transpose()?.unwrap_or_default();
+        let judged = verify(&self.prepared.plan, &pids);
+        if judged.is_err() {
+            for pid in pids.into_iter().filter_map(Pid::from_raw) {
+                match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
+                    Ok(()) | Err(Errno::SRCH) => {}
+                    Err(e) => return Err(sys::Error::new("kill", "restored process", e).into()),
+                }
+            }
+        }
+        judged
     }
 
     /// Writes down that the container exists.
@@ -217,18 +243,40 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Standard streams that were pipes become ours, which criu has under the same numbers.
-fn pipes(common: &Common) -> Result<Vec<(String, i32)>> {
-    let path = common.image_path.join(DESCRIPTORS);
-    let json = std::fs::read(&path).context("open", || path.display().to_string())?;
-    let links: Vec<String> = serde_json::from_slice(&json).map_err(|source| Error::Json {
-        what: path.display().to_string(),
-        source,
-    })?;
-    let numbered = links.into_iter().take(3).zip(0..);
-    Ok(numbered
-        .filter(|(link, _)| link.starts_with("pipe:["))
-        .collect())
+/// Sets up the loopback device in the network namespace of `pid`, as creation does. This process
+/// has one thread, and is back in its own afterwards.
+fn loopback_up(pid: i32) -> Result<()> {
+    let open = |pid: &str| {
+        let path = format!("/proc/{pid}/ns/net");
+        std::fs::File::open(&path).context("open", || path)
+    };
+    let (own, other) = (open("self")?, open(&pid.to_string())?);
+    let flag = NamespaceKind::Network.clone_flag();
+    sys::namespace::setns(&other, flag)?;
+    let done = netdev::loopback_up();
+    sys::namespace::setns(&own, flag)?;
+    done
+}
+
+/// A process and its descendants, of which none runs.
+fn tree(pid: i32) -> Result<Vec<i32>> {
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(pid) = found.get(next) {
+        let tasks = format!("/proc/{pid}/task");
+        let list = std::fs::read_dir(&tasks).context("opendir", || tasks)?;
+        for task in list.flatten() {
+            let path = task.path().join("children");
+            let text = std::fs::read_to_string(&path);
+            let text = text.context("read", || path.display().to_string())?;
+            found.extend(
+                text.split_whitespace()
+                    .filter_map(|p| p.parse::<i32>().ok()),
+            );
+        }
+        next += 1;
+    }
+    Ok(found)
 }
 
 /// The control groups criu is in, by controller: roots for those in the image.

@@ -12,6 +12,7 @@ use rustix::net::{
 };
 use sys::Context as _;
 
+use super::log::{Log, first_error};
 use super::message::{Kind, Options, Response, acknowledgement, request};
 use super::protobuf::Writer;
 use crate::{Error, Result};
@@ -82,18 +83,20 @@ impl Criu {
     /// and decides whether criu goes on.
     ///
     /// # Errors
-    /// criu's failure, in its words as far as it has some.
+    /// criu's failure, in the words of `log` as far as it has some; the error of `notified`.
     pub(crate) fn run(
         &self,
         kind: Kind,
         options: &Options,
+        log: &Log,
         mut notified: impl FnMut(Notification) -> Result<()>,
     ) -> Result<Response> {
         self.send(&request(kind, Some(options)))?;
         loop {
-            let (mut response, fd) = self.receive()?;
+            let received = self.receive();
+            let (mut response, fd) = received.map_err(|e| log.failure(&e.to_string()))?;
             let Some((name, pid)) = response.notification.take() else {
-                return finished(response);
+                return finished(response, log);
             };
             let handled = notified(Notification { name, pid, fd });
             self.send(&acknowledgement(handled.is_ok()))?;
@@ -149,7 +152,7 @@ pub(crate) struct Notification {
     pub(crate) fd: Option<OwnedFd>,
 }
 
-fn finished(response: Response) -> Result<Response> {
+fn finished(response: Response, log: &Log) -> Result<Response> {
     if response.success {
         return Ok(response);
     }
@@ -158,12 +161,12 @@ fn finished(response: Response) -> Result<Response> {
         .errno
         .checked_abs()
         .filter(|n| (1..4096).contains(n));
-    let words = match (response.message, errno) {
-        (Some(words), _) => words,
+    let words = match (response.message.as_deref().and_then(first_error), errno) {
+        (Some(words), _) => words.to_owned(),
         (None, Some(n)) => sys::ErrnoText(Errno::from_raw_os_error(n)).to_string(),
         (None, None) => "no reason given".to_owned(),
     };
-    Err(Error::Criu(format!("criu failed: {words}")))
+    Err(log.failure(&words))
 }
 
 impl Drop for Criu {
@@ -219,8 +222,10 @@ mod tests {
             log_file: "dump.log",
             ..Options::default()
         };
-        let e = criu.run(Kind::Dump, &options, |_| Ok(())).unwrap_err();
-        let text = e.to_string();
-        assert!(text.starts_with("criu ") && !text.contains('\n'), "{text}");
+        let log = Log::new("criu 1.2".to_owned(), "/no/log".into());
+        let e = criu.run(Kind::Dump, &options, &log, |_| Ok(()));
+        let text = e.unwrap_err().to_string();
+        assert!(text.starts_with("criu 1.2 failed: "), "{text}");
+        assert!(!text.contains('\n'), "{text}");
     }
 }

@@ -11,6 +11,7 @@ use spec::Plan;
 use spec::plan::{CapabilitySets, MountKind, NamespaceKind};
 use sys::Context as _;
 
+use super::outside::{root_of, seen};
 use crate::{Error, Result};
 
 /// Bit of CAP_SYS_ADMIN: a container that has it may have made mounts of its own.
@@ -26,15 +27,16 @@ pub fn verify(plan: &Plan, pids: &[i32]) -> Result<()> {
         let found = excess_of_rights(plan, &status)
             .or_else(|| foreign_namespace(plan, pid))
             .or_else(|| {
-                read(pid, "mountinfo")
-                    .ok()
-                    .and_then(|t| foreign_mount(plan, &t))
+                let root = root_of(pid).ok()?;
+                foreign_mount(plan, &read(pid, "mountinfo").ok()?, |path| {
+                    seen(&root, path)
+                })
             });
         if let Some(what) = found {
             let text = format!(
                 "the image holds a process (pid {pid}) that {what}, which the configuration does not allow"
             );
-            return Err(Error::Criu(text));
+            return Err(Error::Invalid(text));
         }
     }
     Ok(())
@@ -99,7 +101,7 @@ fn foreign_namespace(plan: &Plan, pid: i32) -> Option<String> {
 }
 
 /// A mount that no line of the configuration accounts for.
-fn foreign_mount(plan: &Plan, mountinfo: &str) -> Option<String> {
+fn foreign_mount(plan: &Plan, mountinfo: &str, seen: impl Fn(&Path) -> PathBuf) -> Option<String> {
     let sets = plan.process.as_ref().and_then(|p| p.capabilities);
     if sets.is_some_and(|s| (s.bounding | s.permitted) & SYS_ADMIN != 0) {
         return None;
@@ -108,22 +110,24 @@ fn foreign_mount(plan: &Plan, mountinfo: &str) -> Option<String> {
     let places = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
     places
         .map(|place| PathBuf::from(unescape(place)))
-        .find(|place| !is_accounted_for(plan, place))
+        .find(|place| !is_accounted_for(plan, place, &seen))
         .map(|place| format!("sees a mount on {}", place.display()))
 }
 
-fn is_accounted_for(plan: &Plan, place: &Path) -> bool {
+fn is_accounted_for(plan: &Plan, place: &Path, seen: impl Fn(&Path) -> PathBuf) -> bool {
     const OWN: [&str; 3] = ["/", "/dev/console", "/dev/ptmx"];
     let own = OWN.iter().any(|path| place == Path::new(path));
     let hidden = plan.masked_paths.iter().chain(&plan.readonly_paths);
     let nodes = plan.devices.iter().map(|device| &device.path);
-    own || hidden.chain(nodes).any(|path| path == place)
+    own || hidden
+        .chain(nodes)
+        .any(|path| path == place || seen(path) == place)
         || plan.mounts.iter().any(|mount| match &mount.kind {
             MountKind::Bind {
                 recursive: true, ..
             }
-            | MountKind::Cgroup => place.starts_with(&mount.destination),
-            _ => place == mount.destination,
+            | MountKind::Cgroup => place.starts_with(seen(&mount.destination)),
+            _ => place == seen(&mount.destination),
         })
 }
 
@@ -202,9 +206,10 @@ mod tests {
         .into_iter()
         .map(line)
         .collect();
-        assert_eq!(foreign_mount(&plain, &good), None);
+        let found = |text: &str| foreign_mount(&plain, text, Path::to_owned);
+        assert_eq!(found(&good), None);
         for bad in ["/host", "/proc/x", "/dev/pts/0", "/etc\\040passwd"] {
-            let text = foreign_mount(&plain, &(good.clone() + &line(bad))).unwrap();
+            let text = found(&(good.clone() + &line(bad))).unwrap();
             assert_eq!(text, format!("sees a mount on {}", unescape(bad)));
         }
     }
