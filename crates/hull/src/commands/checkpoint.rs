@@ -79,7 +79,7 @@ pub fn run(context: &Context, matches: &ArgMatches) -> Result<u8> {
     }
     let request = CheckpointRequest {
         common: common(matches)?,
-        parent_path: given(matches, "parent-path").map(str::to_owned),
+        parent_path: given_path(matches, "parent-path"),
         pre_dump: is_on(matches, "pre-dump"),
         page_server: given(matches, "page-server").map(page_server).transpose()?,
         status_fd: given(matches, "status-fd").map(descriptor).transpose()?,

@@ -1,8 +1,9 @@
 //! `checkpoint`.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Gid, Mode};
+use rustix::fs::{CWD, Gid, Mode, OFlags, openat};
 use spec::Plan;
 use spec::plan::IdMaps;
 use sys::Context as _;
@@ -25,7 +26,7 @@ pub struct Request {
     /// What it has in common with `restore`.
     pub common: Common,
     /// Path of the image of an earlier pre-dump, relative to this one.
-    pub parent_path: Option<String>,
+    pub parent_path: Option<PathBuf>,
     /// Only save memory, and let the container go on.
     pub pre_dump: bool,
     /// Address and port of a page server.
@@ -52,6 +53,9 @@ pub fn checkpoint(
     }
     let init = container.init()?;
     let (plan, _) = Plan::new(&container.config()?, &container.record.bundle)?;
+    if let Some(parent) = &request.parent_path {
+        expect_parent(&request.common.image_path, parent)?;
+    }
     let criu = require(request.pre_dump, request.common.switches.lazy_pages)?;
     let log = request.common.log(criu, LOG);
     dump(container, &plan, init, request, &log)?;
@@ -78,7 +82,7 @@ fn dump(
     let manager = manager_of(container)?;
     options.pid = init.pid;
     options.root = Some(container.record.rootfs.to_string_lossy().into_owned());
-    options.parent_image.clone_from(&request.parent_path);
+    options.parent_image = request.parent_path.as_deref().map(text);
     options.page_server.clone_from(&request.page_server);
     options.status_fd = request.status_fd;
     options.switches.track_memory = request.pre_dump || request.parent_path.is_some();
@@ -104,6 +108,23 @@ fn dump(
     Ok(())
 }
 
+/// criu would take a wrong path for an image without an earlier one.
+fn expect_parent(image: &Path, parent: &Path) -> Result<()> {
+    if parent.is_absolute() {
+        let text = format!("parent path {parent:?} must be relative to the image's directory");
+        return Err(Error::Invalid(text));
+    }
+    // The image's own directory may be yet to be made.
+    let path = match (image.parent(), parent.strip_prefix("..")) {
+        (Some(above), Ok(beside)) => above.join(beside),
+        _ => image.join(parent),
+    };
+    let args = || path.display().to_string();
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, &path, flags, Mode::empty()).context("openat", args)?;
+    Ok(())
+}
+
 /// On restore, processes in a user namespace of their own open the image themselves: the group
 /// that is their root's must be able to enter its directory, where nobody but root can.
 fn admit_group(plan: &Plan, common: &Common) -> Result<()> {
@@ -119,7 +140,7 @@ fn admit_group(plan: &Plan, common: &Common) -> Result<()> {
     Ok(rustix::fs::chmod(path, mode).context("chmod", args)?)
 }
 
-fn text(path: &std::path::Path) -> String {
+fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 

@@ -58,9 +58,15 @@ impl Criu {
         let number = theirs.as_raw_fd().to_string();
         let _open = Inheritable::new(inherited.iter().copied())?;
         let _socket = Inheritable::new(std::iter::once(std::os::fd::AsFd::as_fd(&theirs)))?;
-        let child = command.args(["swrk", &number]).spawn();
+        let child = match command.args(["swrk", &number]).spawn() {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let text = "criu is not in PATH: install it, or put its directory there";
+                return Err(Error::Criu(text.to_owned()));
+            }
+            result => result.context("execve", || "\"criu\"")?,
+        };
         Ok(Self {
-            child: child.context("execve", || "\"criu\", looked for in PATH")?,
+            child,
             socket: Some(ours),
         })
     }

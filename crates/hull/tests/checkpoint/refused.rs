@@ -1,15 +1,6 @@
-//! `hull checkpoint` and `hull restore`, as far as criu goes on this machine: where it cannot
-//! dump, that is told, and nothing is changed or left.
+//! What is refused, and what a criu that cannot work here says.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test that cannot go on fails"
-)]
-
-mod common;
-
-use common::{Bundle, Output};
+use crate::common::{self, Bundle, Output};
 use serde_json::json;
 
 fn checkpoint(c: &Bundle, options: &[&str]) -> Output {
