@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-/// `--name`.
+/// `--name`; twice is as good as once.
 pub fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name)
         .long(name)
         .action(ArgAction::SetTrue)
+        .overrides_with(name)
         .help(help)
 }
 

@@ -167,6 +167,9 @@ mod tests {
             ("checkpoint".into(), CgroupsMode::Soft)
         );
         assert!(parsed("--empty-ns mount").is_err());
+        // podman says it twice.
+        let c = parsed("--leave-running --leave-running").unwrap();
+        assert!(c.switches.leave_running);
     }
 
     #[test]

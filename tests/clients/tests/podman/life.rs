@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use client_suite::scripts::PATIENT;
-use client_suite::{Kind, Pty, criu_refusal, eventually, not_run};
+use client_suite::{Pty, eventually, not_run};
 
 use crate::Podman;
 
@@ -257,30 +257,4 @@ fn pod_shares_its_infra_container() {
     // The pod's own cgroup is podman's to remove, and it forgets the hierarchies without
     // controllers.
     p.finish_but(&[&pod]);
-}
-
-#[test]
-fn checkpoint_and_restore_where_criu_works() {
-    let p = Podman::new("criu");
-    let count = "i=0; while :; do i=$((i + 1)); echo $i > /tmp/count; sleep 0.1; done";
-    p.container(&["--detach", "--name", "c"], count).ok();
-    let checkpoint = p.run(&["container", "checkpoint", "c"]);
-    if let Some(reason) = criu_refusal() {
-        // Even without a container criu cannot work here: then the runtime must pass that on
-        // and leave the container running.
-        not_run("podman checkpoint and restore", &reason);
-        assert!(!checkpoint.status.success(), "{checkpoint:?}");
-        // A crun that finds no libcriu says so to podman, which then does not ask it.
-        let asked = p.arena.runtime.kind != Kind::Crun;
-        assert!(checkpoint.err.contains("criu") || !asked, "{checkpoint:?}");
-        assert_eq!(p.inspect("c", "{{.State.Status}}"), "running");
-    } else {
-        checkpoint.ok();
-        assert_eq!(p.inspect("c", "{{.State.Status}}"), "exited");
-        p.run(&["container", "restore", "c"]).ok();
-        let counted = p.run(&["exec", "c", "cat", "/tmp/count"]);
-        assert!(counted.ok().trim().parse::<u32>().unwrap() > 0);
-    }
-    p.run(&["rm", "--force", "--time", "0", "c"]).ok();
-    p.finish();
 }
