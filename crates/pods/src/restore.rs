@@ -51,6 +51,9 @@ impl Engine {
         if tokio::time::timeout(PATIENCE, all).await.is_err() {
             tracing::warn!("not all supervisors have answered yet: serving what is known");
         }
+        let engine = self.clone();
+        let abandon = move || crate::checkpoint::abandon(engine.places());
+        self.log("checkpoints that were broken off", blocking(abandon).await);
         let live: Vec<String> = self.pods().iter().map(|p| p.id.clone()).collect();
         let network = Arc::clone(&self.0.network);
         let collect = move || Ok(network.gc(|id| live.iter().any(|l| l == id)));

@@ -9,6 +9,13 @@ pub fn now_rfc3339() -> String {
     rfc3339(now.tv_sec, now.tv_nsec)
 }
 
+/// A point in time given in nanoseconds since 1970.
+#[must_use]
+pub fn rfc3339_of_nanos(nanos: i64) -> String {
+    const SECOND: i64 = 1_000_000_000;
+    rfc3339(nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND))
+}
+
 fn rfc3339(secs: i64, nanos: i64) -> String {
     let (days, second) = (secs.div_euclid(86_400), secs.rem_euclid(86_400));
     let (year, month, day) = date_of(days);

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use cri_api::v1;
-use cri_suite::{Daemon, Options, container, pod, sleeper, until};
+use cri_suite::{Daemon, Options, container, pod, programs_dir, sleeper, until};
 use rustix::process::{Signal, kill_process};
 
 fn run_request(config: &v1::PodSandboxConfig) -> v1::RunPodSandboxRequest {
@@ -272,4 +272,28 @@ async fn an_undoing_that_is_cut_off_is_taken_up_again() {
     creating.await.unwrap().unwrap_err();
     daemon.remove_pod(&id).await;
     assert_eq!(daemon.leftovers(), Vec::<String>::new());
+}
+
+/// A container stands still while it is saved: a daemon that dies then must not leave it so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_that_was_broken_off_leaves_nobody_paused() {
+    let mut daemon = Daemon::start(Options::default()).await;
+    let id = daemon.run_pod(pod("broken-off")).await;
+    let c = daemon.run(&id, sleeper("c")).await;
+    daemon.kill();
+    let root = daemon.dir.join("runtime");
+    let hull = |command: &str| {
+        let mut hull = std::process::Command::new(programs_dir().join("hull"));
+        let out = hull.arg("--root").arg(&root).args([command, &c]).output();
+        String::from_utf8(out.unwrap().stdout).unwrap()
+    };
+    let work = daemon.dir.join("state/checkpoints").join(&c);
+    std::fs::create_dir_all(work.join("checkpoint")).unwrap();
+    hull("pause");
+    assert!(hull("state").contains("\"paused\""));
+    daemon.launch().await;
+    assert!(hull("state").contains("\"running\""));
+    assert_eq!(daemon.exec(&c, &["echo", "on"]).await.1, "on\n");
+    assert!(!work.exists());
+    daemon.remove_pod(&id).await;
 }

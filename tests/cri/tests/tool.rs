@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 
@@ -116,17 +117,38 @@ async fn a_checkpoint_leaves_the_container_running() {
     let id = daemon.run_pod(pod("checkpoint")).await;
     let c = daemon.run(&id, sleeper("c")).await;
     let archive = daemon.dir.join("checkpoint.tar");
+    daemon.exec(&c, &["touch", "/written"]).await;
     let file = archive.display().to_string();
     let made = daemon
         .hullctl(&["checkpoint", "-e", &file, &c])
         .output()
         .unwrap();
-    if made.status.success() {
-        let (_, list) = daemon.in_network(&["tar", "-tf", &file]);
-        assert!(
-            list.contains("./spec.dump") && list.contains("./checkpoint/"),
-            "{list}"
+    let check = std::process::Command::new("criu").arg("check").output();
+    let works = check.is_ok_and(|out| out.status.success());
+    assert_eq!(made.status.success(), works, "{made:?}");
+    if works {
+        let mode = std::fs::metadata(&archive).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let unpacked = daemon.dir.join("unpacked");
+        std::fs::create_dir(&unpacked).unwrap();
+        let into = unpacked.display().to_string();
+        let (code, _) = daemon.in_network(&["tar", "-xf", &file, "-C", &into]);
+        assert_eq!(code, 0);
+        for part in ["dump.log", "stats-dump", "checkpoint/inventory.img"] {
+            assert!(unpacked.join(part).exists(), "{part}");
+        }
+        let read = |name: &str| -> serde_json::Value {
+            serde_json::from_slice(&std::fs::read(unpacked.join(name)).unwrap()).unwrap()
+        };
+        assert!(read("spec.dump")["process"]["args"].is_array());
+        let config = read("config.dump");
+        assert_eq!(
+            (&config["id"], &config["name"]),
+            (&c.as_str().into(), &"c".into())
         );
+        let diff = unpacked.join("rootfs-diff.tar").display().to_string();
+        let (_, list) = daemon.in_network(&["tar", "-tf", &diff]);
+        assert!(list.contains("\nwritten\n"), "{list}");
     } else {
         let complaint = String::from_utf8_lossy(&made.stderr);
         assert!(complaint.contains("criu"), "{complaint}");
@@ -138,8 +160,8 @@ async fn a_checkpoint_leaves_the_container_running() {
         v1::ContainerState::ContainerRunning
     );
     assert_eq!(daemon.exec(&c, &["echo", "on"]).await.1, "on\n");
-    let works = std::fs::read_dir(daemon.dir.join("run/checkpoints"));
-    assert_eq!(works.map_or(0, Iterator::count), 0);
+    let left = std::fs::read_dir(daemon.dir.join("state/checkpoints"));
+    assert_eq!(left.unwrap().count(), 0);
     let no_place = daemon
         .hullctl(&["checkpoint", "-e", "/no/such/dir/x.tar", &c])
         .output();

@@ -74,6 +74,15 @@ impl Store {
         Ok(all)
     }
 
+    /// Writes what container `id` has changed of its image as the tar stream of a layer. Stop or
+    /// pause the container before: what is written meanwhile may be in it by halves.
+    ///
+    /// # Errors
+    /// There is none of that id; not readable; not written.
+    pub fn write_changes(&self, id: &str, to: &mut dyn std::io::Write) -> Result<()> {
+        write_upper(self.written_by(id)?.1.as_fd(), to)
+    }
+
     /// Makes what container `id` has written a layer on top of its image, under the name
     /// `reference`. Stop or pause the container before: what is written meanwhile may be in the
     /// layer by halves.
