@@ -96,6 +96,7 @@ fn seen(c: &Bundle) -> Vec<String> {
         grep -E '^(Cap|NoNew|Seccomp|Uid|Gid|Groups)' /proc/1/status
         cat /proc/1/limits /proc/1/oom_score_adj /proc/1/cgroup
         readlink /proc/1/fd/0 /proc/1/fd/1 /proc/1/cwd; hostname; ip addr; umask
+        cat /proc/sys/net/ipv4/ip_unprivileged_port_start /proc/sys/kernel/shm_rmid_forced
         ls /proc/1/ns; cat /tmp/held";
     let seen = c.sh(&[], script).ok();
     seen.lines().map(str::to_owned).collect()
@@ -111,6 +112,8 @@ fn all_is_the_same(name: &str, change: impl FnOnce(&mut Value)) {
         ]);
         c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]});
+        c["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "77",
+            "kernel.shm_rmid_forced": "1"});
         c["process"]["args"] = json!(["sh", "-c", "echo held > /tmp/held; exec sleep 1000"]);
         change(c);
     });

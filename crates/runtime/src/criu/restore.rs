@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rootfs::{Last, Root, Want};
+use rootfs::{Last, Procfs, Root, Want};
 use rustix::fs::Mode;
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::Pid;
@@ -163,7 +163,7 @@ impl Restoring<'_> {
             "setup-namespaces" => {
                 let namespaces = &self.prepared.plan.namespaces;
                 if namespaces.is_new(NamespaceKind::Network) {
-                    loopback_up(pid)?;
+                    furnish_network(&self.prepared.plan, pid)?;
                 }
                 let state = self.container.record.oci_state(Status::Creating, pid);
                 let hooks = &self.prepared.plan.hooks.create_runtime;
@@ -243,9 +243,9 @@ fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// Sets up the loopback device in the network namespace of `pid`, as creation does. This process
-/// has one thread, and is back in its own afterwards.
-fn loopback_up(pid: i32) -> Result<()> {
+/// Makes the network namespace of `pid` what creation makes of it: the loopback device up, the
+/// kernel parameters as configured. This process has one thread, and is back in its own afterwards.
+fn furnish_network(plan: &Plan, pid: i32) -> Result<()> {
     let open = |pid: &str| {
         let path = format!("/proc/{pid}/ns/net");
         std::fs::File::open(&path).context("open", || path)
@@ -253,9 +253,24 @@ fn loopback_up(pid: i32) -> Result<()> {
     let (own, other) = (open("self")?, open(&pid.to_string())?);
     let flag = NamespaceKind::Network.clone_flag();
     sys::namespace::setns(&other, flag)?;
-    let done = netdev::loopback_up();
+    let done = netdev::loopback_up().and_then(|()| write_net_sysctls(plan));
     sys::namespace::setns(&own, flag)?;
     done
+}
+
+/// Below /proc/sys/net everybody sees the parameters of the namespace that they are in.
+fn write_net_sysctls(plan: &Plan) -> Result<()> {
+    let of_net = |(key, _): &&(String, String)| key.starts_with("net/");
+    let mut keys = plan.sysctl.iter().filter(of_net).peekable();
+    if keys.peek().is_none() {
+        return Ok(());
+    }
+    let procfs = Procfs::whole()?;
+    for (key, value) in keys {
+        let written = procfs.write(&Path::new("sys").join(key), value.as_bytes());
+        written.doing(|| format!("kernel parameter {key}"))?;
+    }
+    Ok(())
 }
 
 /// A process and its descendants, of which none runs.
