@@ -211,6 +211,31 @@ fn a_paused_container_is_saved_and_stays_paused() {
 }
 
 #[test]
+fn an_image_with_more_rights_than_configured_is_refused() {
+    if !works("restore of rights that nobody gave") {
+        return;
+    }
+    let c = Bundle::new("cr-rights", |c| {
+        let bounding = c["process"]["capabilities"]["bounding"].as_array_mut();
+        bounding.unwrap().push(json!("CAP_SYS_PTRACE"));
+        // More than one process: the first one's end waits for the other's.
+        c["process"]["args"] = json!(["sh", "-c", "sleep 1000 & wait"]);
+    });
+    start(&c);
+    wait_until("the second process", || {
+        (c.sh(&[], "pidof sleep").code == Some(0)).then_some(())
+    });
+    checkpoint(&c, &[]);
+    let config = std::fs::read_to_string(c.file("config.json")).unwrap();
+    let less = config.replace(",\"CAP_SYS_PTRACE\"", "");
+    std::fs::write(c.file("config.json"), less).unwrap();
+    assert_eq!(restore(&c, &c.id, &[]), Some(1));
+    assert!(!c.file("state").join(&c.id).exists(), "state is left");
+    std::fs::write(c.file("config.json"), config).unwrap();
+    assert_eq!(restore(&c, &c.id, &[]), Some(0));
+}
+
+#[test]
 fn an_image_that_lacks_a_part_leaves_nothing() {
     if !works("restore from a broken image") {
         return;

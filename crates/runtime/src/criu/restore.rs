@@ -69,6 +69,7 @@ pub fn restore(root: &StateRoot, request: &Request, warn: Warn<'_>) -> Result<i3
         log: request.common.log(criu, LOG),
         owns_cgroups: false,
         pid: None,
+        refused: false,
         console: None,
     };
     let pid = match restoring.restore(warn) {
@@ -94,6 +95,8 @@ struct Restoring<'a> {
     owns_cgroups: bool,
     /// The first process, once it is there.
     pid: Option<i32>,
+    /// What was restored has more than was configured.
+    refused: bool,
     /// The master of its terminal, where it is not sent to anybody.
     console: Option<OwnedFd>,
 }
@@ -146,13 +149,19 @@ impl Restoring<'_> {
 
     fn run(&mut self, mut options: Options, namespaces: &[OwnedFd]) -> Result<i32> {
         let inherited: Vec<_> = namespaces.iter().map(|fd| fd.as_fd()).collect();
-        let criu = Criu::start_for_restore(&inherited)?;
+        let mut criu = Criu::start_for_restore(&inherited)?;
         // Restored processes are born where criu is.
         let pid = i32::try_from(criu.pid()).ok().and_then(Pid::from_raw);
         self.prepared.manager.join(pid.ok_or(Error::NotRunning)?)?;
         options.cgroup_roots = cgroup_roots(criu.pid())?;
         let log = self.log.clone();
-        let response = criu.run(Kind::Restore, &options, &log, |n| self.notified(n))?;
+        let response = criu.run(Kind::Restore, &options, &log, |n| self.notified(n));
+        if self.refused {
+            // It would wait for the end of a first process that waits for others, whose ends only
+            // a tracer is told: itself.
+            criu.kill()?;
+        }
+        let response = response?;
         let pid = response.restored_pid;
         pid.ok_or_else(|| Error::Criu("criu did not say what it restored".to_owned()))
     }
@@ -192,11 +201,12 @@ impl Restoring<'_> {
     /// Measures the restored processes. Everything is there, rights and filters as well, and
     /// nothing of it runs yet. criu would let them go whatever the answer is: those that fail are
     /// killed here.
-    fn judge(&self) -> Result<()> {
+    fn judge(&mut self) -> Result<()> {
         // criu itself is in the control groups too: it is the tree that counts.
         let pids = self.pid.map(tree).transpose()?.unwrap_or_default();
         let judged = verify(&self.prepared.plan, &pids);
         if judged.is_err() {
+            self.refused = true;
             for pid in pids.into_iter().filter_map(Pid::from_raw) {
                 match rustix::process::kill_process(pid, rustix::process::Signal::KILL) {
                     Ok(()) | Err(Errno::SRCH) => {}

@@ -110,6 +110,14 @@ impl Criu {
         }
     }
 
+    /// Kills it.
+    ///
+    /// # Errors
+    /// kill(2)'s.
+    pub(crate) fn kill(&mut self) -> Result<()> {
+        Ok(self.child.kill().context("kill", || "criu")?)
+    }
+
     fn socket(&self) -> Result<&OwnedFd> {
         let socket = self.socket.as_ref();
         socket.ok_or_else(|| sys::Error::new("send", "criu", Errno::NOTCONN).into())
