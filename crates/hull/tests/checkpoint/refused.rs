@@ -1,6 +1,7 @@
 //! What is refused, and what a criu that cannot work here says.
 
 use crate::common::{self, Bundle, Output};
+use crate::there_and_back::bundle;
 use serde_json::json;
 
 fn checkpoint(c: &Bundle, options: &[&str]) -> Output {
@@ -20,7 +21,7 @@ fn restore(c: &Bundle) -> Output {
 
 /// A container that writes nowhere and has no terminal: the easiest there is for criu.
 fn easy(name: &str) -> Bundle {
-    let c = Bundle::new(name, |c| {
+    let c = bundle(name, |c| {
         c["process"]["args"] = json!(["sh", "-c", "i=0; while :; do i=$((i+1)); sleep 0.1; done"]);
     });
     let mut command = c.command(&["run", "-d", "-b", c.path(), &c.id]);

@@ -24,6 +24,19 @@ fn works(test: &str) -> bool {
     false
 }
 
+/// A bundle of which this criu can restore everything: before 3.19 it forgets no_new_privs.
+pub fn bundle(name: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+    let version = Command::new("criu").arg("--version").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let forgets = ["Version: 3.17", "Version: 3.18"];
+    Bundle::new(name, |c| {
+        if forgets.iter().any(|old| version.starts_with(old)) {
+            c["process"]["noNewPrivileges"] = json!(false);
+        }
+        change(c);
+    })
+}
+
 /// Counts on standard output until it is told to stop.
 const COUNT: &str =
     "i=0; while [ ! -e /tmp/stop ]; do i=$((i+1)); echo $i; sleep 0.1; done; exit 7";
@@ -62,7 +75,7 @@ fn streams_and_exit_codes_go_on() {
     if !works("restore with the streams of the caller") {
         return;
     }
-    let c = Bundle::new("cr-pipes", |c| {
+    let c = bundle("cr-pipes", |c| {
         c["root"]["readonly"] = json!(false);
         c["process"]["args"] = json!(["sh", "-c", COUNT]);
     });
@@ -103,7 +116,7 @@ fn seen(c: &Bundle) -> Vec<String> {
 }
 
 fn all_is_the_same(name: &str, change: impl FnOnce(&mut Value)) {
-    let c = Bundle::new(name, |c| {
+    let c = bundle(name, |c| {
         c["mounts"].as_array_mut().unwrap().extend([
             json!({"destination": "/var/run/here", "type": "bind", "source": "/usr/share",
                 "options": ["rbind", "ro"]}),
@@ -156,7 +169,7 @@ fn a_terminal_is_sent_again() {
     if !works("restore with a terminal") {
         return;
     }
-    let c = Bundle::new("cr-tty", |c| {
+    let c = bundle("cr-tty", |c| {
         c["process"]["terminal"] = json!(true);
         c["process"]["args"] = json!(["sh", "-c", "while read a; do echo got $a; done"]);
     });
@@ -188,7 +201,7 @@ fn a_paused_container_is_saved_and_stays_paused() {
     if !works("checkpoint of a paused container") {
         return;
     }
-    let c = Bundle::new("cr-paused", |_| {});
+    let c = bundle("cr-paused", |_| {});
     start(&c);
     c.on(&["pause"], &[]).ok();
     checkpoint(&c, &["--leave-running"]);
@@ -215,7 +228,7 @@ fn an_image_with_more_rights_than_configured_is_refused() {
     if !works("restore of rights that nobody gave") {
         return;
     }
-    let c = Bundle::new("cr-rights", |c| {
+    let c = bundle("cr-rights", |c| {
         let bounding = c["process"]["capabilities"]["bounding"].as_array_mut();
         bounding.unwrap().push(json!("CAP_SYS_PTRACE"));
         // More than one process: the first one's end waits for the other's.
@@ -240,7 +253,7 @@ fn an_image_that_lacks_a_part_leaves_nothing() {
     if !works("restore from a broken image") {
         return;
     }
-    let c = Bundle::new("cr-broken", |_| {});
+    let c = bundle("cr-broken", |_| {});
     start(&c);
     checkpoint(&c, &[]);
     std::fs::remove_file(c.file("image/core-1.img")).unwrap();

@@ -341,7 +341,7 @@ fn helpers() -> Vec<Probe> {
             "criu",
             found("criu") && criu_works(),
             "checkpoint and restore",
-            "no checkpoint and restore: it is not there, or `criu check` says what is amiss",
+            "no checkpoint and restore: it is not there, or too old for this kernel, as `criu check` says",
         ),
         probe(
             "newuidmap",

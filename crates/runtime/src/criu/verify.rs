@@ -76,7 +76,8 @@ fn excess_of_rights(plan: &Plan, status: &str) -> Option<String> {
     }
     let no_new_privileges = process.is_some_and(|p| p.no_new_privileges);
     if no_new_privileges && field(status, "NoNewPrivs:")? != "1" {
-        return Some("can gain privileges".to_owned());
+        let hint = "criu before 3.19 does not restore no_new_privs";
+        return Some(format!("can gain privileges ({hint})"));
     }
     // 2 is SECCOMP_MODE_FILTER.
     if plan.seccomp.is_some() && field(status, "Seccomp:")? != "2" {
@@ -174,7 +175,7 @@ mod tests {
         );
         assert_eq!(
             excess_of_rights(&plain, &status(0, 0, 0)).unwrap(),
-            "can gain privileges"
+            "can gain privileges (criu before 3.19 does not restore no_new_privs)"
         );
         let filtered = plan(|spec| {
             let seccomp = spec::oci::Seccomp {
