@@ -9,6 +9,8 @@
 
 mod common;
 
+use std::fs;
+
 use cgroup::{ErrorKind, Manager, Mode, OomEvent, Policy, Request, SubCgroups};
 use common::{Fixture, read};
 use spec::oci::Resources;
@@ -64,7 +66,7 @@ fn an_exec_goes_below() {
         Ok::<_, cgroup::Error>(common::Sleeper::start(&joiner, || {}).cgroups())
     };
     assert!(cgroups(&["memory:sub"]).is_err(), "does not exist");
-    std::fs::create_dir(f.dir("memory").join("sub")).unwrap();
+    fs::create_dir(f.dir("memory").join("sub")).unwrap();
     let text = cgroups(&["memory:sub"]).unwrap();
     let of = |controller: &str| {
         let line = text.lines().find(|l| l.contains(controller)).unwrap();
@@ -112,6 +114,48 @@ fn limits_reach_the_files() {
         f.manager.apply(&r).unwrap();
         assert_eq!(read(&weight).trim_start_matches("default "), "300");
     }
+}
+
+/// Two that are made below a new parent at the same time: one makes it, the other finds it before
+/// it has its lists.
+#[test]
+fn a_parent_without_lists_gets_them_too() {
+    if !v1_here() {
+        return;
+    }
+    let mut f = Fixture::named(Policy::default());
+    let Some(root) = f.manager.paths().get("cpuset").cloned() else {
+        return;
+    };
+    let parent = root.with_file_name(format!("{}-parent", f.name));
+    let path = format!("/{}-parent/middle/{}", f.name, f.name);
+    let request = Request {
+        path: Some(&path),
+        id: &f.name,
+        policy: Policy::default(),
+        systemd: None,
+    };
+    f.manager = Manager::new(&request).unwrap();
+    fs::create_dir_all(parent.join("middle")).unwrap();
+    assert_eq!(read(&parent.join("middle/cpuset.mems")), "");
+    let created = f.manager.create();
+    let lists = ["cpuset.cpus", "cpuset.mems"].map(|file| {
+        let at = |dir: &std::path::Path| fs::read_to_string(dir.join(file)).unwrap_or_default();
+        [at(&f.dir("cpuset")), at(&parent)]
+    });
+    let deleted = f.manager.delete();
+    for hierarchy in f.manager.paths().values() {
+        // The parents are this test's, in every hierarchy.
+        for dir in hierarchy.ancestors().skip(1).take(2) {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+    created.unwrap();
+    deleted.unwrap();
+    assert!(
+        lists.iter().flatten().all(|l| !l.trim().is_empty()),
+        "{lists:?}"
+    );
 }
 
 #[test]
@@ -289,7 +333,7 @@ fn devices_are_denied() {
     assert_eq!(opens("/dev/null"), 0);
     assert_eq!(opens("/dev/zero"), 1, "EPERM");
     // With a child group, the default cannot be set again, but exceptions can change.
-    std::fs::create_dir(f.dir("devices").join("child")).unwrap();
+    fs::create_dir(f.dir("devices").join("child")).unwrap();
     let r = resources(
         r#"{"devices":[{"allow":false},{"allow":true,"type":"c","major":1,"minor":5,"access":"r"}]}"#,
     );
@@ -310,12 +354,12 @@ fn freeze_and_thaw_and_kill() {
     f.manager.thaw().unwrap();
     assert!(!f.manager.is_frozen().unwrap());
     // Also by the other freezer, which somebody else may use.
-    std::fs::write(f.dir("freezer").join("freezer.state"), "FROZEN").unwrap();
+    fs::write(f.dir("freezer").join("freezer.state"), "FROZEN").unwrap();
     assert!(f.manager.is_frozen().unwrap());
     f.manager.thaw().unwrap();
     assert!(!f.manager.is_frozen().unwrap());
     // Killed while the other freezer holds it.
-    std::fs::write(f.dir("freezer").join("freezer.state"), "FROZEN").unwrap();
+    fs::write(f.dir("freezer").join("freezer.state"), "FROZEN").unwrap();
     f.manager.kill().unwrap();
     assert!(child.ends());
 }
@@ -364,10 +408,10 @@ fn a_create_that_fails_leaves_nothing() {
     // A process in the last directory that is made spoils it for all.
     let paths: Vec<_> = f.manager.paths().into_iter().collect();
     let (_, spoilt) = paths.iter().find(|(c, _)| c == "pids").unwrap();
-    std::fs::create_dir(spoilt).unwrap();
+    fs::create_dir(spoilt).unwrap();
     let child = std::process::Command::new("sleep").arg("100").spawn();
     let mut child = child.unwrap();
-    std::fs::write(spoilt.join("cgroup.procs"), child.id().to_string()).unwrap();
+    fs::write(spoilt.join("cgroup.procs"), child.id().to_string()).unwrap();
     let result = f.manager.create();
     child.kill().unwrap();
     child.wait().unwrap();
@@ -384,14 +428,14 @@ fn delete_takes_what_the_container_made_below() {
     }
     let mut f = Fixture::new();
     for dir in f.manager.paths().values() {
-        std::fs::create_dir_all(dir.join("a/b")).unwrap();
-        std::fs::create_dir_all(dir.join("c")).unwrap();
+        fs::create_dir_all(dir.join("a/b")).unwrap();
+        fs::create_dir_all(dir.join("c")).unwrap();
     }
     // A process in one of them keeps it, and only it.
     let child = std::process::Command::new("sleep").arg("100").spawn();
     let mut child = child.unwrap();
     let busy = f.dir("pids").join("a/b");
-    std::fs::write(busy.join("cgroup.procs"), child.id().to_string()).unwrap();
+    fs::write(busy.join("cgroup.procs"), child.id().to_string()).unwrap();
     let e = f.manager.delete().unwrap_err();
     assert!(e.to_string().contains("device or resource busy"), "{e}");
     assert!(busy.exists() && !f.dir("memory").exists());

@@ -52,23 +52,27 @@ impl Group {
         if !self.has("cpuset") {
             return Ok(());
         }
-        let Some(parent) = made.parent() else {
-            return Ok(());
-        };
-        let made = Dir::new(made);
         for file in ["cpuset.cpus", "cpuset.mems"] {
-            let from = parent.join(file);
-            let inherited = read_text(&from)?;
-            match inherited.trim() {
-                "" => {
-                    return Err(Error::Unavailable {
-                        reason: format!("{from:?} is empty"),
-                    });
-                }
-                list => made.write(file, list)?,
-            }
+            self.inherit(made, file)?;
         }
         Ok(())
+    }
+
+    /// Copies a list from the parent of `dir`; what it says. A parent without one was made just
+    /// now by somebody who has not come so far: it gets its own from above, the same that the
+    /// other is about to write.
+    fn inherit(&self, dir: &Path, file: &str) -> Result<String> {
+        let parent = dir.parent().filter(|p| p.starts_with(&self.mountpoint));
+        let Some(parent) = parent else {
+            let reason = format!("{:?} is empty", dir.join(file));
+            return Err(Error::Unavailable { reason });
+        };
+        let mut list = read_text(&parent.join(file))?.trim().to_owned();
+        if list.is_empty() {
+            list = self.inherit(parent, file)?;
+        }
+        Dir::new(dir).write(file, &list)?;
+        Ok(list)
     }
 }
 
