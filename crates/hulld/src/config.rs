@@ -341,7 +341,9 @@ impl Config {
 
     /// The network's part.
     pub fn network(&self) -> Result<net::Config> {
-        let config: net::Config = self.network.clone().try_into().context("[network]")?;
+        let mut config: net::Config = self.network.clone().try_into().context("[network]")?;
+        let kept = || self.daemon.state.join("subnets");
+        config.subnets_file = config.subnets_file.or_else(|| Some(kept()));
         config.check().context("[network]")?;
         Ok(config)
     }

@@ -252,7 +252,7 @@ async fn open_engine(config: &Config, metrics: &Arc<web::Metrics>) -> Result<(En
         )
     });
     let store = store.await.context("open the images")??;
-    let state = config.daemon.state.join("network");
+    let state = config.daemon.run.join("network");
     let network = Arc::new(net::Network::open(config.network()?, &state).context("[network]")?);
     let watch = network.watch(report_network).context("watch the network")?;
     let observer: Arc<dyn pods::operation::Observer> = Arc::<web::Metrics>::clone(metrics);

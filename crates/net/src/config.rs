@@ -11,7 +11,7 @@ use crate::attachment::check_interface_name;
 use crate::{Error, Result};
 
 /// Where the network of a machine keeps its state, if nothing else is said.
-pub const STATE_DIR: &str = "/var/lib/hull/network";
+pub const STATE_DIR: &str = "/run/hulld/network";
 
 /// The network of all pods of a machine.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -36,6 +36,9 @@ pub struct Config {
     pub owner: String,
     /// Where network namespaces made by us are pinned.
     pub netns_dir: PathBuf,
+    /// Where subnets that were given while the network ran are kept. It must survive a reboot,
+    /// as the rest of the state need not; with the rest where it is not given.
+    pub subnets_file: Option<PathBuf>,
     /// Which of the two makes the network.
     pub backend: Backend,
     /// Where CNI's files are.
@@ -132,6 +135,7 @@ impl Default for Config {
             published_only: false,
             owner: "hulld".into(),
             netns_dir: "/run/hull/netns".into(),
+            subnets_file: None,
             backend: Backend::default(),
             cni: CniConfig::default(),
         }

@@ -88,7 +88,7 @@ impl Network {
     }
 
     fn with(mut config: Config, state_dir: &Path) -> Result<Self> {
-        let state = State::open(state_dir, &config.cni.cache_dir, &config.owner)
+        let state = State::open(state_dir, &config)
             .doing(|| format!("open the network's state {}", state_dir.display()))?;
         config.take_subnets(&state.read_subnets()?);
         if !has_ipv6()? {

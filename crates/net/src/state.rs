@@ -1,4 +1,5 @@
-//! What we gave to whom: on disk, so that no crash loses an address.
+//! What we gave to whom: in files, so that no crash loses an address. A reboot may lose them, all
+//! but what CNI plugins gave: the kernel holds nothing of them then.
 //!
 //! ```text
 //! network               the boot, and what the network is configured to be
@@ -88,7 +89,7 @@ pub(crate) struct Place {
 
 /// Name of the file with the configuration.
 const CONFIG: &str = "network";
-/// Name of the file with subnets that were given while the network ran.
+/// Name of the file with subnets that were given while the network ran, if no other is named.
 const SUBNETS: &str = "subnets";
 
 /// The directory of a network's state.
@@ -97,6 +98,8 @@ pub(crate) struct State {
     dir: PathBuf,
     /// For records of what plugins made: their addresses survive a reboot.
     lasting: PathBuf,
+    /// Subnets that were given while the network ran.
+    subnets: PathBuf,
     owner: String,
     boot: String,
 }
@@ -122,7 +125,8 @@ impl Holder {
 }
 
 impl State {
-    pub(crate) fn open(dir: &Path, lasting: &Path, owner: &str) -> Result<Self> {
+    pub(crate) fn open(dir: &Path, config: &Config) -> Result<Self> {
+        let lasting = &config.cni.cache_dir;
         let parts = ["", "locks", "addresses", "attachments", "netns"];
         let dirs = parts.map(|part| dir.join(part));
         for path in dirs.into_iter().chain([lasting.to_owned()]) {
@@ -135,7 +139,11 @@ impl State {
         Ok(Self {
             dir: dir.to_owned(),
             lasting: lasting.to_owned(),
-            owner: owner.to_owned(),
+            subnets: match &config.subnets_file {
+                Some(path) => path.to_owned(),
+                None => dir.join(SUBNETS),
+            },
+            owner: config.owner.clone(),
             boot: boot_id()?,
         })
     }
@@ -156,18 +164,18 @@ impl State {
 
     /// Keeps the subnets that a cluster gave this machine.
     pub(crate) fn write_subnets(&self, subnets: &[IpNet]) -> Result<()> {
-        let path = self.dir.join(SUBNETS);
+        let path = &self.subnets;
         let what = || path.display().to_string();
         let text: String = subnets.iter().map(|net| format!("{net}\n")).collect();
-        let draft = draft_of(&path);
+        let draft = draft_of(path);
         fs::write(&draft, text).context("write", what)?;
-        Ok(fs::rename(&draft, &path).context("rename", what)?)
+        Ok(fs::rename(&draft, path).context("rename", what)?)
     }
 
     /// Those subnets; none if there was no such word.
     pub(crate) fn read_subnets(&self) -> Result<Vec<IpNet>> {
-        let path = self.dir.join(SUBNETS);
-        let text = match fs::read_to_string(&path) {
+        let path = &self.subnets;
+        let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.context("read", || path.display().to_string())?,
         };

@@ -45,8 +45,8 @@ impl Held {
 
 /// Addresses that are given out.
 fn addresses(daemon: &Daemon) -> usize {
-    let dir = daemon.dir.join("state/network/addresses");
-    fs::read_dir(dir).map_or(0, Iterator::count)
+    let dir = daemon.dir.join("run/network/addresses");
+    fs::read_dir(dir).unwrap().count()
 }
 
 /// A hundred pods with a container and a command each, eight at once.

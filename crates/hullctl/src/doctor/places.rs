@@ -71,11 +71,12 @@ impl Places {
             |name: &str, default: PathBuf| named(name).or_else(|| is_default.then_some(default));
         let store = or("store", store_root(None));
         let own = or("network", crate::run::NETWORK_STATE.into());
-        let daemons = store.as_ref().map(|store| (store.join("network"), "hulld"));
+        let run = or("run", "/run/hulld".into());
+        let daemons = run.as_ref().map(|run| (run.join("network"), "hulld"));
         let owns = own.map(|state| (state, "hullctl"));
         Self {
             root: containers::state_root(named("root").as_deref()),
-            run: or("run", "/run/hulld".into()),
+            run,
             networks: daemons.into_iter().chain(owns).collect(),
             store,
             grace: Duration::from_secs(m.get_one("grace").copied().unwrap_or(60)),
