@@ -51,6 +51,7 @@ pub(crate) fn mount(store: &Store, image: &Digest, id: &str, pid: Option<i32>) -
     let userns = pid.map(userns).transpose()?;
     let options = MountOptions {
         volatile: true,
+        mount_points: true,
         user_namespace: userns.as_ref().map(AsFd::as_fd),
         ..MountOptions::default()
     };

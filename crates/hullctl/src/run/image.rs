@@ -85,6 +85,7 @@ impl Prepared {
             read_only: false,
             // What is to go with the container need not survive a crash of the machine.
             volatile: args.remove,
+            mount_points: true,
         };
         let rootfs = store.mount(&image.id, &args.id, &options)?;
         let connected = network::connect(&args.id, settings)?;

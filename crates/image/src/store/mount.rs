@@ -14,7 +14,7 @@ use rustix::mount::UnmountFlags;
 use sys::Context as _;
 
 use super::overlay::{Overlay, Upper};
-use super::place::{make_dir, open_dir};
+use super::place::{MOUNT_POINTS, make_dir, open_dir};
 use super::record::{ImageRecord, LayerRecord, MountRecord, now};
 use super::{Store, containers};
 use crate::layer::Timestamp;
@@ -36,6 +36,10 @@ pub struct MountOptions<'a> {
     /// What is written need not survive a crash of the machine: unmounting does not wait for
     /// the disk.
     pub volatile: bool,
+    /// Has what every container gets mounted over (`/etc/hosts`, `/proc` and the like), where the
+    /// image lacks it: the runtime would make each in the container's own layer. Not with a user
+    /// namespace.
+    pub mount_points: bool,
 }
 
 /// A mounted root file system.
@@ -199,6 +203,9 @@ impl Store {
         // The highest layer comes first.
         for layer in layers.iter().rev() {
             lowers.push(options.mapped(self.layer_root(layer)?)?);
+        }
+        if options.mount_points && options.user_namespace.is_none() {
+            lowers.push(open_dir(self.place.root(), Path::new(MOUNT_POINTS))?);
         }
         if lowers.is_empty() {
             make_dir(self.place.root(), &own.join("empty"))?;

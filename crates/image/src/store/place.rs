@@ -7,6 +7,7 @@
 //! layers/HEX/     one layer: `tree/` or `layer.erofs`, `split` (how its tar stream was)
 //! containers/ID/  a container: `record`, `upper/`, `work/`
 //! mnt/            mount points: `layers/HEX`, `containers/ID`
+//! points/         the lowest layer of containers: what they get mounted over
 //! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -29,6 +30,12 @@ const PARTS: [&str; 6] = [
     "mnt/layers",
     "mnt/containers",
 ];
+
+/// The lowest layer of containers.
+pub(crate) const MOUNT_POINTS: &str = "points";
+/// Its directories, and its files, which are empty.
+const POINTS: [&str; 5] = ["", "dev", "etc", "proc", "sys"];
+const FILES: [&str; 3] = ["etc/hostname", "etc/hosts", "etc/resolv.conf"];
 
 /// The store's directory, held open.
 #[derive(Debug)]
@@ -57,6 +64,7 @@ impl Place {
                 }
                 rustix::fs::fsync(&root).context("fsync", || format!("{path:?}"))?;
             }
+            make_points(root.as_fd())?;
         }
         Ok(Self {
             path: path.to_owned(),
@@ -152,6 +160,31 @@ impl Drop for Temporary {
             let _ = remove_tree(self.parent.as_fd(), name.as_bytes());
         }
     }
+}
+
+/// Makes what is missing of the containers' lowest layer. They see its modes.
+fn make_points(root: BorrowedFd<'_>) -> Result<()> {
+    let points = Path::new(MOUNT_POINTS);
+    let (dirs, files) = (
+        POINTS.iter().map(|p| points.join(p)),
+        FILES.map(|p| points.join(p)),
+    );
+    for dir in dirs.filter(|dir| !exists(root, &dir.to_string_lossy())) {
+        make_dir(root, &dir)?;
+        let fd = open_dir(root, &dir)?;
+        rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
+            .context("fchmod", || format!("{dir:?}, 0755"))?;
+    }
+    for file in files
+        .iter()
+        .filter(|file| !exists(root, &file.to_string_lossy()))
+    {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let mode = Mode::from_raw_mode(0o644);
+        let fd = openat(root, file, flags, mode).context("openat", || format!("{file:?}"))?;
+        rustix::fs::fchmod(&fd, mode).context("fchmod", || format!("{file:?}, 0644"))?;
+    }
+    Ok(())
 }
 
 pub(crate) fn open_dir(at: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {

@@ -193,6 +193,48 @@ fn the_next_one_knows_the_containers_unless_a_power_cut_took_their_records() {
     assert!(!mounts.contains(dir.path().to_str().unwrap()));
 }
 
+/// What containers get mounted over is there, below the image, and nothing of it in a container's
+/// own layer.
+#[test]
+fn mount_points_lie_below_the_image() {
+    let mut layout = Layout::new();
+    let archive = Archive::new().dir("etc").file("etc/hosts", b"the image's").done();
+    layout.image("v1", &[archive], Pack::Gzip);
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let source = layout.source("v1");
+    let pulled = store.pull(&source, &name("x/y:v1"), &PullOptions::default());
+    let image = pulled.unwrap().id;
+    let options = MountOptions {
+        mount_points: true,
+        ..MountOptions::default()
+    };
+    let root = store.mount(&image, "c", &options).unwrap();
+    let read = |path: &str| std::fs::read_to_string(root.path.join(path));
+    assert_eq!(read("etc/hosts").unwrap(), "the image's");
+    assert_eq!(read("etc/resolv.conf").unwrap(), "");
+    for (path, mode) in [("proc", 0o755), ("dev", 0o755), ("etc/hostname", 0o644)] {
+        let metadata = std::fs::metadata(root.path.join(path)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o7777, mode, "{path}");
+    }
+    let upper = root.upper.clone().unwrap();
+    assert_eq!(std::fs::read_dir(&upper).unwrap().count(), 0);
+    assert!(store.changes("c").unwrap().is_empty());
+    std::fs::remove_file(root.path.join("etc/hostname")).unwrap();
+    assert!(read("etc/hostname").is_err());
+    let plain = store.mount(&image, "d", &MountOptions::default()).unwrap();
+    assert!(!plain.path.join("proc").exists());
+    // One that was half made when the power went is made whole.
+    std::fs::remove_file(dir.path().join("points/etc/hosts")).unwrap();
+    for id in ["c", "d"] {
+        store.remove_rootfs(id).unwrap();
+    }
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert!(dir.path().join("points/etc/hosts").exists());
+    drop(store);
+}
+
 /// A layer that changes its own mind keeps its last word, and can still be proven.
 #[test]
 fn a_layer_that_replaces_what_it_has() {
