@@ -198,7 +198,10 @@ fn the_next_one_knows_the_containers_unless_a_power_cut_took_their_records() {
 #[test]
 fn mount_points_lie_below_the_image() {
     let mut layout = Layout::new();
-    let archive = Archive::new().dir("etc").file("etc/hosts", b"the image's").done();
+    let archive = Archive::new()
+        .dir("etc")
+        .file("etc/hosts", b"the image's")
+        .done();
     layout.image("v1", &[archive], Pack::Gzip);
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -233,6 +236,21 @@ fn mount_points_lie_below_the_image() {
     let store = Store::open(dir.path()).unwrap();
     assert!(dir.path().join("points/etc/hosts").exists());
     drop(store);
+}
+
+/// On ext4, containers' directories do not share a place on the disk.
+#[test]
+fn containers_are_spread_over_the_disk() {
+    use rustix::fs::{IFlags, ioctl_getflags, statfs};
+    const EXT4: i64 = 0xef53;
+    let dir = tempfile::tempdir().unwrap();
+    drop(Store::open(dir.path()).unwrap());
+    for part in ["containers", "mnt/containers"] {
+        let path = dir.path().join(part);
+        let flags = ioctl_getflags(std::fs::File::open(&path).unwrap());
+        let spread = flags.is_ok_and(|flags| flags.contains(IFlags::TOPDIR));
+        assert_eq!(spread, statfs(&path).unwrap().f_type == EXT4, "{part}");
+    }
 }
 
 /// A layer that changes its own mind keeps its last word, and can still be proven.
