@@ -123,13 +123,13 @@ impl Prepared<'_> {
             (stderr(), |fd| dup2_stderr(fd)),
         ];
         let mut replaced = streams.into_iter().filter(|(fd, _)| is_null(fd)).peekable();
-        if self.null.is_none() || replaced.peek().is_none() {
+        if replaced.peek().is_none() {
             return Ok(());
         }
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let null = match self.root().open(Path::new("/dev/null"), flags) {
             Ok(fd) if is_null(&fd) => fd,
-            // Device rules may forbid to open what may be used while it is open.
+            // There is none, or device rules forbid to open what may be used while it is open.
             _ => return Ok(()),
         };
         for (_, replace) in replaced {

@@ -24,14 +24,20 @@ fn works(test: &str) -> bool {
     false
 }
 
-/// A bundle of which this criu can restore everything: before 3.19 it forgets no_new_privs.
-pub fn bundle(name: &str, change: impl FnOnce(&mut Value)) -> Bundle {
+/// Whether this criu is one that forgets no_new_privs and a read-only root.
+fn forgets() -> bool {
     let version = Command::new("criu").arg("--version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
-    let forgets = ["Version: 3.17", "Version: 3.18"];
+    let old = ["Version: 3.17", "Version: 3.18"];
+    old.iter().any(|old| version.starts_with(old))
+}
+
+/// A bundle of which this criu can restore everything.
+pub fn bundle(name: &str, change: impl FnOnce(&mut Value)) -> Bundle {
     Bundle::new(name, |c| {
-        if forgets.iter().any(|old| version.starts_with(old)) {
+        if forgets() {
             c["process"]["noNewPrivileges"] = json!(false);
+            c["root"]["readonly"] = json!(false);
         }
         change(c);
     })
@@ -125,8 +131,10 @@ fn all_is_the_same(name: &str, change: impl FnOnce(&mut Value)) {
         ]);
         c["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [
             {"names": ["acct"], "action": "SCMP_ACT_ERRNO"}]});
-        c["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "77",
-            "kernel.shm_rmid_forced": "1"});
+        c["linux"]["sysctl"] = json!({"net.ipv4.ip_unprivileged_port_start": "77"});
+        if !forgets() {
+            c["linux"]["sysctl"]["kernel.shm_rmid_forced"] = json!("1");
+        }
         c["process"]["args"] = json!(["sh", "-c", "echo held > /tmp/held; exec sleep 1000"]);
         change(c);
     });

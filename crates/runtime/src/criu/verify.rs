@@ -7,8 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
+use rootfs::Last;
 use spec::Plan;
-use spec::plan::{CapabilitySets, MountKind, NamespaceKind};
+use spec::plan::{CapabilitySets, MountAttrs, MountKind, NamespaceKind};
 use sys::Context as _;
 
 use super::outside::{root_of, seen};
@@ -26,12 +27,7 @@ pub fn verify(plan: &Plan, pids: &[i32]) -> Result<()> {
         let status = read(pid, "status")?;
         let found = excess_of_rights(plan, &status)
             .or_else(|| foreign_namespace(plan, pid))
-            .or_else(|| {
-                let root = root_of(pid).ok()?;
-                foreign_mount(plan, &read(pid, "mountinfo").ok()?, |path| {
-                    seen(&root, path)
-                })
-            });
+            .or_else(|| excess_of_sight(plan, pid));
         if let Some(what) = found {
             let text = format!(
                 "the image holds a process (pid {pid}) that {what}, which the configuration does not allow"
@@ -76,8 +72,8 @@ fn excess_of_rights(plan: &Plan, status: &str) -> Option<String> {
     }
     let no_new_privileges = process.is_some_and(|p| p.no_new_privileges);
     if no_new_privileges && field(status, "NoNewPrivs:")? != "1" {
-        let hint = "criu before 3.19 does not restore no_new_privs";
-        return Some(format!("can gain privileges ({hint})"));
+        let text = "can gain privileges (criu before 3.19 forgets no_new_privs)";
+        return Some(text.to_owned());
     }
     // 2 is SECCOMP_MODE_FILTER.
     if plan.seccomp.is_some() && field(status, "Seccomp:")? != "2" {
@@ -101,18 +97,82 @@ fn foreign_namespace(plan: &Plan, pid: i32) -> Option<String> {
     })
 }
 
-/// A mount that no line of the configuration accounts for.
-fn foreign_mount(plan: &Plan, mountinfo: &str, seen: impl Fn(&Path) -> PathBuf) -> Option<String> {
+/// What a process sees that the configuration hides, or protects from it.
+fn excess_of_sight(plan: &Plan, pid: i32) -> Option<String> {
     let sets = plan.process.as_ref().and_then(|p| p.capabilities);
     if sets.is_some_and(|s| (s.bounding | s.permitted) & SYS_ADMIN != 0) {
         return None;
     }
-    // proc_pid_mountinfo(5): the mount point is field 5, with octal escapes.
-    let places = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    let root = root_of(pid).ok()?;
+    let text = read(pid, "mountinfo").ok()?;
+    let mounts: Vec<_> = text.lines().filter_map(place_and_flags).collect();
+    let seen = |path: &Path| seen(&root, path);
+    let exists = |path: &Path| root.resolve(path, Last::Nofollow).is_ok();
+    foreign_mount(plan, &mounts, seen).or_else(|| lost_protection(plan, &mounts, seen, exists))
+}
+
+/// proc_pid_mountinfo(5): the mount point is field 5, with octal escapes, its flags field 6.
+fn place_and_flags(line: &str) -> Option<(PathBuf, &str)> {
+    let mut fields = line.split(' ').skip(4);
+    Some((PathBuf::from(unescape(fields.next()?)), fields.next()?))
+}
+
+/// A mount that no line of the configuration accounts for.
+fn foreign_mount(
+    plan: &Plan,
+    mounts: &[(PathBuf, &str)],
+    seen: impl Fn(&Path) -> PathBuf,
+) -> Option<String> {
+    let mut places = mounts.iter().map(|(place, _)| place);
     places
-        .map(|place| PathBuf::from(unescape(place)))
         .find(|place| !is_accounted_for(plan, place, &seen))
         .map(|place| format!("sees a mount on {}", place.display()))
+}
+
+/// A mount without the flags that the configuration gives it, or a file of the kernel's that it
+/// hides or makes read-only and that is not.
+fn lost_protection(
+    plan: &Plan,
+    mounts: &[(PathBuf, &str)],
+    seen: impl Fn(&Path) -> PathBuf,
+    exists: impl Fn(&Path) -> bool,
+) -> Option<String> {
+    const FLAGS: [(u64, &str); 4] = [
+        (MountAttrs::RDONLY, "ro"),
+        (MountAttrs::NOSUID, "nosuid"),
+        (MountAttrs::NODEV, "nodev"),
+        (MountAttrs::NOEXEC, "noexec"),
+    ];
+    let flags_on = |place: &Path| {
+        let on_top = mounts.iter().rev().find(|(found, _)| found == place);
+        on_top.map(|(_, flags)| *flags)
+    };
+    let lacks = |place: &Path, flag: &str| {
+        flags_on(place).is_some_and(|flags| !flags.split(',').any(|f| f == flag))
+    };
+    if plan.root.readonly && lacks(Path::new("/"), "ro") {
+        return Some("can write to / (criu 3.17 forgets that it is read-only)".to_owned());
+    }
+    for (index, mount) in plan.mounts.iter().enumerate() {
+        let later = plan.mounts.get(index + 1..).unwrap_or_default();
+        let covered = later.iter().any(|m| m.destination == mount.destination);
+        let place = seen(&mount.destination);
+        let mut wanted = FLAGS.iter().filter(|(bit, _)| mount.attrs.set & bit != 0);
+        if let Some((_, flag)) = wanted.find(|(_, flag)| !covered && lacks(&place, flag)) {
+            return Some(format!("sees {} without {flag}", place.display()));
+        }
+    }
+    // Elsewhere the container may have made a file since.
+    let of_kernel = |path: &&PathBuf| path.starts_with("/proc") || path.starts_with("/sys");
+    let bare = |path: &&PathBuf| exists(path) && flags_on(&seen(path)).is_none();
+    let hidden = plan.masked_paths.iter().filter(of_kernel).find(bare);
+    if let Some(path) = hidden {
+        return Some(format!("sees the masked {}", path.display()));
+    }
+    let mut protected = plan.readonly_paths.iter().filter(of_kernel);
+    protected
+        .find(|path| bare(path) || lacks(&seen(path), "ro"))
+        .map(|path| format!("can write to {}", path.display()))
 }
 
 fn is_accounted_for(plan: &Plan, place: &Path, seen: impl Fn(&Path) -> PathBuf) -> bool {
@@ -175,7 +235,7 @@ mod tests {
         );
         assert_eq!(
             excess_of_rights(&plain, &status(0, 0, 0)).unwrap(),
-            "can gain privileges (criu before 3.19 does not restore no_new_privs)"
+            "can gain privileges (criu before 3.19 forgets no_new_privs)"
         );
         let filtered = plan(|spec| {
             let seccomp = spec::oci::Seccomp {
@@ -207,11 +267,48 @@ mod tests {
         .into_iter()
         .map(line)
         .collect();
-        let found = |text: &str| foreign_mount(&plain, text, Path::to_owned);
+        let found = |text: &str| {
+            let mounts: Vec<_> = text.lines().filter_map(place_and_flags).collect();
+            foreign_mount(&plain, &mounts, Path::to_owned)
+        };
         assert_eq!(found(&good), None);
         for bad in ["/host", "/proc/x", "/dev/pts/0", "/etc\\040passwd"] {
             let text = found(&(good.clone() + &line(bad))).unwrap();
             assert_eq!(text, format!("sees a mount on {}", unescape(bad)));
+        }
+    }
+
+    #[test]
+    fn protection_that_is_lost() {
+        let plain = plan(|spec| {
+            let linux = spec.linux.as_mut().unwrap();
+            linux.masked_paths = vec!["/proc/kcore".into(), "/tmp/made-since".into()];
+            linux.readonly_paths = vec!["/proc/sys".into()];
+        });
+        let found = |root: &str, sys: &str, mask: &str, params: &str| {
+            let text = format!(
+                "1 0 0:1 / / {root} - x x x\n2 1 0:2 / /sys {sys} - x x x\n\
+                 3 1 0:3 /null {mask} rw - x x x\n4 1 0:2 / /proc/sys {params} - x x x"
+            );
+            let mounts: Vec<_> = text.lines().filter_map(place_and_flags).collect();
+            lost_protection(&plain, &mounts, Path::to_owned, |_| true)
+        };
+        let (sys, mask) = ("ro,nosuid,nodev,noexec", "/proc/kcore");
+        assert_eq!(found("ro", sys, mask, "ro"), None);
+        let lost = [
+            (found("rw", sys, mask, "ro"), "can write to / (criu "),
+            (
+                found("ro", "ro,nosuid,nodev", mask, "ro"),
+                "sees /sys without noexec",
+            ),
+            (
+                found("ro", sys, "/proc/other", "ro"),
+                "sees the masked /proc/kcore",
+            ),
+            (found("ro", sys, mask, "rw"), "can write to /proc/sys"),
+        ];
+        for (found, wanted) in lost {
+            assert!(found.unwrap_or_default().starts_with(wanted), "{wanted}");
         }
     }
 
