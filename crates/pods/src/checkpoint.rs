@@ -39,19 +39,27 @@ impl Engine {
         blocking(move || {
             let places = engine.places();
             let work = works(places).join(&container.id);
-            files::private_dir(&work)?;
-            // Memory and files are to be of one moment.
-            let paused = hull(places, &["pause", &container.id], PAUSE);
-            let result = paused.and_then(|()| {
-                let saved = engine.dump(&container, &work, time);
-                let goes_on = hull(places, &["resume", &container.id], PAUSE);
-                saved.and(goes_on)
-            });
+            files::private_dir(&works(places))?;
+            // Whoever makes the directory is the only one at it.
+            fs::create_dir(&work).doing(|| format!("mkdir({}): one at a time", work.display()))?;
+            let result = engine.dump_paused(&container, &work, time);
             let result = result.and_then(|()| pack(&work, &location, time));
             let cleared = files::remove_tree(&work);
             result.and(cleared)
         })
         .await
+    }
+
+    /// Memory and files are to be of one moment.
+    fn dump_paused(&self, container: &Container, work: &Path, time: Duration) -> Result<()> {
+        let paused = hull(self.places(), &["pause", &container.id], PAUSE);
+        if paused.as_ref().is_err_and(|e| e.kind() != Kind::Deadline) {
+            // It has ended, or somebody else has paused it.
+            return paused;
+        }
+        let saved = paused.and_then(|()| self.dump(container, work, time));
+        let goes_on = hull(self.places(), &["resume", &container.id], PAUSE);
+        saved.and(goes_on)
     }
 
     /// Processes, configuration, log and written files.

@@ -162,6 +162,12 @@ async fn a_checkpoint_leaves_the_container_running() {
     assert_eq!(daemon.exec(&c, &["echo", "on"]).await.1, "on\n");
     let left = std::fs::read_dir(daemon.dir.join("state/checkpoints"));
     assert_eq!(left.unwrap().count(), 0);
+    let busy = daemon.dir.join("state/checkpoints").join(&c);
+    std::fs::create_dir(&busy).unwrap();
+    let second = daemon.hullctl(&["checkpoint", "-e", &file, &c]).output();
+    let complaint = String::from_utf8(second.unwrap().stderr).unwrap();
+    assert!(complaint.contains("one at a time"), "{complaint}");
+    std::fs::remove_dir(busy).unwrap();
     let no_place = daemon
         .hullctl(&["checkpoint", "-e", "/no/such/dir/x.tar", &c])
         .output();
