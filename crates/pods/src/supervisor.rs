@@ -77,6 +77,7 @@ impl Pod {
         engine: &Engine,
         work: impl FnOnce(&mut Client) -> supervise::Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.settled().await;
         let dir = self.dir.clone();
         // In one go: each visit to another thread has its price.
         let first = blocking(move || {
@@ -95,8 +96,16 @@ impl Pod {
         done.map_err(|e| translate(&e))
     }
 
+    /// Waits while another supervisor takes over: it can be reached before it knows what it has.
+    async fn settled(&self) {
+        if self.reviving.try_lock().is_err() {
+            drop(self.reviving.lock().await);
+        }
+    }
+
     /// A connection; to a new supervisor if the old one is no more.
     pub(crate) async fn connect(self: &Arc<Self>, engine: &Engine) -> Result<Client> {
+        self.settled().await;
         let dir = self.dir.clone();
         let first = blocking(move || Client::connect(&dir).map_err(|e| translate(&e))).await;
         match first {
