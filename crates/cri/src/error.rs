@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::time::Duration;
 
-use pods::{Engine, Error, Kind};
+use pods::operation::Operations;
+use pods::{Error, Kind};
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 
@@ -25,7 +26,7 @@ pub(crate) fn status(error: Error) -> Status {
 /// Waits for an operation, but not longer than its caller does: then tells where it is. It goes
 /// on by itself, and a retry joins it.
 pub(crate) async fn in_time<T>(
-    engine: &Engine,
+    operations: &Operations,
     metadata: &MetadataMap,
     kind: &'static str,
     work: impl Future<Output = pods::Result<T>>,
@@ -38,8 +39,7 @@ pub(crate) async fn in_time<T>(
     match tokio::time::timeout(time, work).await {
         Ok(result) => result.map_err(status),
         Err(_) => {
-            let place = engine
-                .operations()
+            let place = operations
                 .describe(kind, "")
                 .unwrap_or_else(|| kind.to_owned());
             Err(Status::deadline_exceeded(place))

@@ -12,9 +12,11 @@ use image::{Digest, Reference};
 use pods::operation::Operations;
 use serde_json::json;
 use tokio_stream::Stream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::audit::{Audit, Object};
+use crate::error::in_time;
 use crate::runtime::now;
 use crate::transfer::Transfer;
 
@@ -135,7 +137,12 @@ impl ImageApi {
     }
 
     /// Pulls an image; a second request for the same one joins the first.
-    async fn pull(&self, spec: v1::ImageSpec, auth: Option<AuthConfig>) -> Result<String, Status> {
+    async fn pull(
+        &self,
+        metadata: &MetadataMap,
+        spec: v1::ImageSpec,
+        auth: Option<AuthConfig>,
+    ) -> Result<String, Status> {
         let reference = Reference::parse(&spec.image).map_err(|e| status(&e))?;
         let current = Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner));
         let access = match auth.and_then(credentials).transpose()? {
@@ -166,7 +173,7 @@ impl ImageApi {
                     Err(e) => Err((pods::Error::new(pods::Kind::Failed, e.to_string()), None)),
                 }
             });
-        pulled.await.map_err(crate::error::status)
+        in_time(&self.operations, metadata, "PullImage", pulled).await
     }
 }
 
@@ -288,10 +295,10 @@ impl ImageService for ImageApi {
         &self,
         request: Request<v1::PullImageRequest>,
     ) -> Answer<v1::PullImageResponse> {
-        let (_, from, r) = request.into_parts();
+        let (metadata, from, r) = request.into_parts();
         let image = r.image.unwrap_or_default();
         let mut asked = self.audit.asked(&from, "PullImage", object(&image.image));
-        let pulled = self.pull(image, r.auth).await;
+        let pulled = self.pull(&metadata, image, r.auth).await;
         pulled.iter().for_each(|id| asked.made(id));
         let image_ref = asked.done(pulled)?;
         Ok(Response::new(v1::PullImageResponse { image_ref }))

@@ -127,3 +127,19 @@ async fn how_far_a_pull_is() {
     })
     .await;
 }
+
+/// Who does not want to wait longer hears where it is, and that it was his time that ended it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pull_that_takes_too_long() {
+    let daemon = Daemon::start(Options::default()).await;
+    // It takes connections and never answers.
+    let silent = daemon.inside(|| std::net::TcpListener::bind("127.0.0.1:5000").unwrap());
+    let mut request = tonic::Request::new(pull("127.0.0.1:5000/app:1"));
+    request.set_timeout(std::time::Duration::from_millis(300));
+    let error = daemon.images().pull_image(request).await.unwrap_err();
+    assert_eq!(error.code(), tonic::Code::DeadlineExceeded, "{error}");
+    let place = "PullImage 127.0.0.1:5000/app:1: for 0.";
+    assert!(error.message().starts_with(place), "{error}");
+    assert!(error.message().contains("in stage manifest"), "{error}");
+    drop(silent);
+}

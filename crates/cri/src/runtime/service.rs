@@ -54,7 +54,7 @@ impl RuntimeService for RuntimeApi {
             .audit
             .asked(&from, "RunPodSandbox", objects::new_pod(&config));
         let work = self.engine.run_pod(config, r.runtime_handler);
-        let made = in_time(&self.engine, &metadata, "RunPodSandbox", work).await;
+        let made = in_time(self.engine.operations(), &metadata, "RunPodSandbox", work).await;
         made.iter().for_each(|id| asked.made(id));
         let pod_sandbox_id = asked.done(made)?;
         Ok(Response::new(v1::RunPodSandboxResponse { pod_sandbox_id }))
@@ -67,7 +67,7 @@ impl RuntimeService for RuntimeApi {
         let (metadata, from, r) = request.into_parts();
         let asked = self.asked_of_pod(&from, "StopPodSandbox", &r.pod_sandbox_id);
         let work = self.engine.stop_pod(&r.pod_sandbox_id, asked.by());
-        asked.done(in_time(&self.engine, &metadata, "StopPodSandbox", work).await)?;
+        asked.done(in_time(self.engine.operations(), &metadata, "StopPodSandbox", work).await)?;
         Ok(Response::new(v1::StopPodSandboxResponse {}))
     }
 
@@ -78,7 +78,15 @@ impl RuntimeService for RuntimeApi {
         let (metadata, from, r) = request.into_parts();
         let asked = self.asked_of_pod(&from, "RemovePodSandbox", &r.pod_sandbox_id);
         let work = self.engine.remove_pod(&r.pod_sandbox_id, asked.by());
-        asked.done(in_time(&self.engine, &metadata, "RemovePodSandbox", work).await)?;
+        asked.done(
+            in_time(
+                self.engine.operations(),
+                &metadata,
+                "RemovePodSandbox",
+                work,
+            )
+            .await,
+        )?;
         Ok(Response::new(v1::RemovePodSandboxResponse {}))
     }
 
@@ -121,7 +129,7 @@ impl RuntimeService for RuntimeApi {
         let work = self
             .engine
             .create_container(&r.pod_sandbox_id, config, r.sandbox_config);
-        let made = in_time(&self.engine, &metadata, "CreateContainer", work).await;
+        let made = in_time(self.engine.operations(), &metadata, "CreateContainer", work).await;
         made.iter().for_each(|id| asked.made(id));
         let container_id = asked.done(made)?;
         Ok(Response::new(v1::CreateContainerResponse { container_id }))
@@ -134,7 +142,7 @@ impl RuntimeService for RuntimeApi {
         let (metadata, from, r) = request.into_parts();
         let asked = self.asked_of_container(&from, "StartContainer", &r.container_id);
         let work = self.engine.start_container(&r.container_id);
-        asked.done(in_time(&self.engine, &metadata, "StartContainer", work).await)?;
+        asked.done(in_time(self.engine.operations(), &metadata, "StartContainer", work).await)?;
         Ok(Response::new(v1::StartContainerResponse {}))
     }
 
@@ -147,7 +155,7 @@ impl RuntimeService for RuntimeApi {
         let asked = asked.with(format!("timeout {} s", r.timeout));
         let (id, by) = (&r.container_id, asked.by());
         let work = self.engine.stop_container(id, r.timeout, by);
-        asked.done(in_time(&self.engine, &metadata, "StopContainer", work).await)?;
+        asked.done(in_time(self.engine.operations(), &metadata, "StopContainer", work).await)?;
         Ok(Response::new(v1::StopContainerResponse {}))
     }
 
@@ -158,7 +166,7 @@ impl RuntimeService for RuntimeApi {
         let (metadata, from, r) = request.into_parts();
         let asked = self.asked_of_container(&from, "RemoveContainer", &r.container_id);
         let work = self.engine.remove_container(&r.container_id, asked.by());
-        asked.done(in_time(&self.engine, &metadata, "RemoveContainer", work).await)?;
+        asked.done(in_time(self.engine.operations(), &metadata, "RemoveContainer", work).await)?;
         Ok(Response::new(v1::RemoveContainerResponse {}))
     }
 
