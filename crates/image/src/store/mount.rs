@@ -24,11 +24,13 @@ use crate::{Digest, Error, Result};
 
 /// MOUNT_ATTR_IDMAP of linux/mount.h.
 const IDMAP: u64 = 0x0010_0000;
+/// MOUNT_ATTR_RDONLY: nobody writes to a layer, least of all while it lies in the file system.
+const RDONLY: u64 = 1;
 
 /// How to mount an image.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MountOptions<'a> {
-    /// The user namespace whose ids the image's files are to have (Linux 6.15 or newer); what is
+    /// The user namespace whose ids the image's files are to have (Linux 5.19 or newer); what is
     /// written lies on the disk with those ids, too.
     pub user_namespace: Option<BorrowedFd<'a>>,
     /// Without a layer of its own: nobody can write (volumes made from images).
@@ -40,6 +42,19 @@ pub struct MountOptions<'a> {
     /// image lacks it: the runtime would make each in the container's own layer. Not with a user
     /// namespace.
     pub mount_points: bool,
+}
+
+/// Mounts that lie in the file system for as long as this is held.
+struct LaidDown(Vec<PathBuf>);
+
+impl Drop for LaidDown {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // In use by the overlay; what stays is swept at the next start.
+            let _ = rustix::mount::unmount(path, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
+            let _ = remove_mount_point(path);
+        }
+    }
 }
 
 /// A mounted root file system.
@@ -62,7 +77,7 @@ impl MountOptions<'_> {
         let tree = sys::mount::clone_tree(dir.as_fd(), c"", false, true);
         let tree = tree.context("open_tree", || "layer, OPEN_TREE_CLONE")?;
         let change = sys::mount::SetAttr {
-            set: IDMAP,
+            set: IDMAP | RDONLY,
             userns: Some(userns),
             ..Default::default()
         };
@@ -222,7 +237,28 @@ impl Store {
             userxattr: self.userxattr,
             volatile: options.volatile,
         };
+        // Linux before 6.15 takes no layer from a mount that lies nowhere, as mapped ones do. To try
+        // it would leave a mark in the work directory that lets no second attempt succeed.
+        let _lying = match options.user_namespace {
+            Some(_) => Some(self.lay_down(&record.id, &lowers)?),
+            None => None,
+        };
         overlay.mount(&target)
+    }
+
+    /// Puts detached mounts into the file system, until what is returned goes: an overlay has
+    /// copies of its own. The names are none that a container can have, and are swept at the start.
+    fn lay_down(&self, id: &str, trees: &[OwnedFd]) -> Result<LaidDown> {
+        let mut laid = LaidDown(Vec::with_capacity(trees.len()));
+        for (n, tree) in trees.iter().enumerate() {
+            let path = Path::new("mnt/containers").join(format!("{id}~{n}"));
+            make_dir(self.place.root(), &path)?;
+            laid.0.push(self.place.path().join(&path));
+            let dir = open_dir(self.place.root(), &path)?;
+            sys::mount::attach(tree.as_fd(), dir.as_fd(), c"")
+                .context("move_mount", || format!("layer to {path:?}"))?;
+        }
+        Ok(laid)
     }
 
     pub(crate) fn layer_records(&self, chains: &[Digest]) -> Result<Vec<LayerRecord>> {

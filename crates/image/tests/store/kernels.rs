@@ -1,7 +1,11 @@
 //! The ways for kernels that lack a call: each in a process of its own, for what is faked is
 //! read once.
 
-use std::process::Command;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
 use image::Reference;
 use image::store::{Format, MountOptions, PullOptions, Store, StoreOptions};
@@ -52,9 +56,79 @@ fn mounter() {
     }
 }
 
+/// A process in a user namespace whose root is 100000 outside.
+fn in_user_namespace() -> Child {
+    let mut child = Command::new("unshare")
+        .args(["--user", "sh", "-c", "echo; exec sleep 60"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = [0];
+    child.stdout.take().unwrap().read_exact(&mut line).unwrap();
+    for map in ["uid_map", "gid_map"] {
+        std::fs::write(format!("/proc/{}/{map}", child.id()), "0 100000 65536").unwrap();
+    }
+    child
+}
+
+/// Not a test by itself: mounts with the ids of a user namespace, with whatever is faked.
+#[test]
+#[ignore = "run by the others"]
+fn mapper() {
+    let mut child = in_user_namespace();
+    let userns = std::fs::File::open(format!("/proc/{}/ns/user", child.id())).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for format in [Format::Directory, Format::Erofs] {
+        let mut layout = Layout::new();
+        layout.image("v", &two_layers(), Pack::Gzip);
+        let one = Archive::new().file("f", b"one").done();
+        layout.image("one", &[one], Pack::Gzip);
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            format: Some(format),
+            ..StoreOptions::default()
+        };
+        let store = Store::open_with(dir.path(), &options).unwrap();
+        let mounted = |tag: &str, read_only| {
+            let name = Reference::parse(&format!("x/y:{tag}")).unwrap();
+            let options = MountOptions {
+                user_namespace: Some(userns.as_fd()),
+                read_only,
+                volatile: true,
+                ..MountOptions::default()
+            };
+            let pull = PullOptions::default();
+            let image = store.pull(&layout.source(tag), &name, &pull).unwrap();
+            store.mount(&image.id, "c", &options).unwrap().path
+        };
+        let owner = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        let path = mounted("v", false);
+        assert_eq!(owner(&path.join("etc")), 100_005);
+        std::fs::write(path.join("etc/mine"), "mine").unwrap();
+        let beside = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(beside, 1, "the container's mount point alone");
+        store.remove_rootfs("c").unwrap();
+        let path = mounted("one", true);
+        assert_eq!(owner(&path.join("f")), 100_000);
+        assert!(std::fs::write(path.join("f"), "").is_err());
+        store.remove_rootfs("c").unwrap();
+    }
+}
+
+#[test]
+fn with_the_ids_of_a_user_namespace() {
+    run("kernels::mapper", "");
+    run("kernels::mapper", "overlay_lowerdir_add");
+}
+
 fn with(faked: &str) {
+    run("kernels::mounter", faked);
+}
+
+fn run(test: &str, faked: &str) {
     let out = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "kernels::mounter"])
+        .args(["--ignored", "--exact", test])
         .env(sys::knob::FAKE_ENOSYS, faked)
         .output()
         .unwrap();
