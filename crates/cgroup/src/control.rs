@@ -1,6 +1,8 @@
 //! [`Manager`] on a container that exists: its processes, their freezer, their end, their
 //! statistics.
 
+use std::path::Path;
+
 use rustix::process::{Pid, Signal};
 use sys::Errno;
 
@@ -168,6 +170,29 @@ impl Manager {
             (Some(dir), _) => v1::oom::kills(dir),
             (None, Some(tree)) => v2::oom::kills(&tree.dir),
             (None, None) => Ok(None),
+        }
+    }
+
+    /// As [`Manager::oom_kills`], of the slice that the container's scope lies in, with all its
+    /// other scopes: systemd removes a scope as soon as nobody is in it, and what was counted in
+    /// there goes with it. `None` without a scope, and on version 1, which counts no descendants.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn oom_kills_of_slice(&self) -> Result<Option<u64>> {
+        let (Mode::V2, Some(tree)) = (self.mode, &self.unified) else {
+            return Ok(None);
+        };
+        let is_scope = |p: &&Path| p.extension().is_some_and(|e| e == "scope");
+        match tree
+            .dir
+            .path()
+            .ancestors()
+            .find(is_scope)
+            .and_then(Path::parent)
+        {
+            Some(slice) => v2::oom::kills(&Dir::new(slice)),
+            None => Ok(None),
         }
     }
 

@@ -128,10 +128,10 @@ fn out_of_memory(story: &Story, log: &[String], end: End) -> Option<Verdict> {
             .files("memory.events")
             .chain(story.files("memory.oom_control"));
         let path = file.map(|f| f.path.display().to_string()).next();
-        evidence.push(Evidence::new(
-            path.unwrap_or_default(),
-            format!("oom_kill {counted}"),
-        ));
+        evidence.push(match path {
+            Some(path) => Evidence::new(path, format!("oom_kill {counted}")),
+            None => Evidence::new("the runtime", "the slice of its scope counted the kill"),
+        });
     }
     let limit = story
         .number("memory.max", "")
@@ -185,7 +185,18 @@ fn is_ours(story: &Story, kill: &OomKill) -> bool {
         let name = f.path.file_name()?.to_str()?;
         name.starts_with("memory.").then(|| f.path.parent())?
     });
-    kill.group.len() > 1 && memory.any(|dir| dir.ends_with(kill.group.trim_start_matches('/')))
+    let group = kill.group.trim_start_matches('/');
+    !group.is_empty() && (memory.any(|dir| dir.ends_with(group)) || in_scope_of(group, &story.id))
+}
+
+/// Whether a group is the scope of container `id`, or below it: of one that systemd removed before
+/// its files were read, only its name is left.
+fn in_scope_of(group: &str, id: &str) -> bool {
+    let before = |part: &str| Some(part.strip_suffix(".scope")?.strip_suffix(id)?.to_owned());
+    group
+        .split('/')
+        .filter_map(before)
+        .any(|prefix| prefix.ends_with('-'))
 }
 
 /// `hull kill`, a client through it, or a daemon for its client.
@@ -394,6 +405,18 @@ mod tests {
         assert_eq!(exit_code_in(&stat.replace(" Z ", " S ")), None);
         assert_eq!(describe(End::Code(7)), "exit code 7");
         assert_eq!(describe(End::Signal(9)), "SIGKILL");
+    }
+
+    #[test]
+    fn groups_of_scopes_that_are_gone() {
+        let ours = |group: &str| in_scope_of(group, "c1");
+        assert!(ours(
+            "kubepods.slice/kubepods-pod7.slice/hull-c1.scope/container"
+        ));
+        assert!(ours("user.slice/hull-c1.scope"));
+        assert!(!ours("kubepods.slice/hull-c12.scope/container"));
+        assert!(!ours("kubepods.slice/hull-cc1.scope/container"));
+        assert!(!ours("kubepods.slice/c1/container"));
     }
 
     #[test]

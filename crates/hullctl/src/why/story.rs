@@ -136,7 +136,8 @@ impl Story {
     pub fn oom_kills(&self) -> u64 {
         let newer = self.number("memory.events", "oom_kill ");
         let counted = newer.or_else(|| self.number("memory.oom_control", "oom_kill "));
-        counted.unwrap_or(0)
+        // systemd may have removed the group, with its count, before anybody read it.
+        counted.unwrap_or_else(|| u64::from(self.last("oom").is_some()))
     }
 
     /// The number of a `key value` line in the files of this name.

@@ -38,6 +38,8 @@ pub(super) struct Container {
     pub followers: BTreeMap<u64, Follower>,
     pub oom: Option<(OomWatch, Token)>,
     pub last_oom: Option<Instant>,
+    /// OOM kills in its slice when it began, or that others are known to have had since.
+    pub slice_kills: Option<u64>,
     /// When to look for kills again, and how often.
     pub oom_at: Option<Instant>,
     pub oom_looks: u32,

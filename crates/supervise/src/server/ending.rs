@@ -182,6 +182,10 @@ impl Supervisor {
             follower.remove(&mut self.poller);
         }
         let id = self.id_of(key);
+        if oom == Oom::Container {
+            // The kernel's own count may have gone with the group.
+            self.remember(key, "oom", "killed");
+        }
         self.remember_end(key, &last);
         self.save(key);
         self.announce(&id, What::Exited(exit));
@@ -192,7 +196,10 @@ impl Supervisor {
 
     /// What the OOM killer had to do with an end. Read before the control groups go.
     fn verdict(&mut self, key: u64) -> Oom {
-        let kills = self.count_oom_kills(key);
+        let kills = self
+            .count_oom_kills(key)
+            .or_else(|| self.kills_of_gone_scope(key));
+        self.settle_slice(key);
         let Some(container) = self.containers.get_mut(&key) else {
             return Oom::None;
         };
@@ -215,9 +222,36 @@ impl Supervisor {
     }
 
     fn count_oom_kills(&self, key: u64) -> Option<u64> {
+        self.cgroups(key)?.oom_kills().ok()?
+    }
+
+    fn cgroups(&self, key: u64) -> Option<cgroup::Manager> {
         let container = self.containers.get(&key)?;
         let found = jobs::story(&self.options.root, &container.status.create).ok()?;
-        found.cgroups()?.oom_kills().ok()?
+        found.cgroups()
+    }
+
+    /// The kills of a container whose scope systemd has removed before anybody looked: those that
+    /// its slice has counted in its time, and that are not known to be others'.
+    fn kills_of_gone_scope(&self, key: u64) -> Option<u64> {
+        let now = self.cgroups(key)?.oom_kills_of_slice().ok()??;
+        let container = self.containers.get(&key)?;
+        let since = now.saturating_sub(container.slice_kills?);
+        Some(container.status.oom_kills + since)
+    }
+
+    /// What the slice of a container has counted by now is its own and nobody else's: those that
+    /// run on do not take it for theirs.
+    fn settle_slice(&mut self, key: u64) {
+        let Some(now) = self.cgroups(key).and_then(|m| m.oom_kills_of_slice().ok()?) else {
+            return;
+        };
+        for (&other, container) in &mut self.containers {
+            let goes_on = other != key && container.ended.is_none();
+            if let Some(known) = container.slice_kills.as_mut().filter(|_| goes_on) {
+                *known = now;
+            }
+        }
     }
 
     /// Begins to watch a container's memory, as far as somebody counts.
@@ -235,6 +269,7 @@ impl Supervisor {
             return;
         };
         // Without a memory controller there is nothing to watch.
+        container.slice_kills = manager.oom_kills_of_slice().ok().flatten();
         if let Ok(watch) = manager.watch_oom()
             && let Ok(token) = self.poller.add(&watch, Source::Oom(key), false)
         {
