@@ -134,7 +134,8 @@ impl Default for Streaming {
 pub struct Containers {
     /// `cgroupfs` or `systemd`; the kubelet asks for it.
     pub cgroup_driver: Driver,
-    /// Where pods go that name no control group; with systemd a slice.
+    /// Where pods go that name no control group; with systemd a slice. Empty: `/hull`, with
+    /// systemd `hull.slice`.
     pub cgroup_parent: String,
     /// The handler of pods that ask for none; `hull` is built in.
     pub default_handler: String,
@@ -174,7 +175,7 @@ impl Default for Containers {
     fn default() -> Self {
         Self {
             cgroup_driver: Driver::Cgroupfs,
-            cgroup_parent: "/hull".to_owned(),
+            cgroup_parent: String::new(),
             default_handler: pods::BUILT_IN.to_owned(),
             default_capabilities: pods::oci::capabilities::DEFAULT.map(str::to_owned).to_vec(),
             seccomp_profile: PathBuf::new(),
@@ -288,6 +289,18 @@ impl Config {
         Ok(config)
     }
 
+    /// Where pods go that name no control group.
+    pub fn cgroup_parent(&self) -> &str {
+        match (
+            self.containers.cgroup_parent.as_str(),
+            self.containers.cgroup_driver,
+        ) {
+            ("", Driver::Cgroupfs) => "/hull",
+            ("", Driver::Systemd) => "hull.slice",
+            (named, _) => named,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         for (what, path) in [
             ("daemon.socket", &self.daemon.socket),
@@ -386,6 +399,21 @@ mod tests {
         let back: Config = toml::from_str(&text).unwrap();
         back.check().unwrap();
         assert_eq!(toml::to_string(&back).unwrap(), text);
+    }
+
+    #[test]
+    fn the_driver_alone_can_be_changed() {
+        let with = |text: &str| {
+            let config: Config = toml::from_str(text).unwrap();
+            Ok::<_, anyhow::Error>(config.settings()?.cgroup_parent)
+        };
+        assert_eq!(with("").unwrap(), "/hull");
+        let systemd = "[containers]\ncgroup-driver = \"systemd\"\n";
+        assert_eq!(with(systemd).unwrap(), "hull.slice");
+        let named = |parent: &str| with(&format!("{systemd}cgroup-parent = \"{parent}\"\n"));
+        assert_eq!(named("own.slice").unwrap(), "own.slice");
+        let error = format!("{:#}", named("/own").unwrap_err());
+        assert!(error.contains("cgroup-driver = \"cgroupfs\""), "{error}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Config {
         });
         let settings = Settings {
             policy: self.policy()?,
-            cgroup_parent: c.cgroup_parent.clone(),
+            cgroup_parent: self.cgroup_parent().to_owned(),
             handlers: handlers.collect::<Result<_>>()?,
             default_handler: c.default_handler.clone(),
             log: LogLimits {
@@ -47,7 +47,7 @@ impl Config {
             stalled_after: Duration::from_secs(c.stalled_seconds),
         };
         settings.handler("").context("containers.default-handler")?;
-        pods::oci::cgroup::path(c.cgroup_driver, &c.cgroup_parent, "", "x")
+        pods::oci::cgroup::path(c.cgroup_driver, self.cgroup_parent(), "", "x")
             .context("containers.cgroup-parent")?;
         Ok(settings)
     }
