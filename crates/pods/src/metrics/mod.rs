@@ -108,8 +108,9 @@ impl Engine {
             let r = container.record();
             let name = r.config.metadata.clone().unwrap_or_default().name;
             let image = r.config.image.clone().unwrap_or_default().image;
+            let group = crate::oci::cgroup::place(&record.cgroup_parent, &r.cgroups_path);
             let sheet = Sheet {
-                labels: labels(&r.cgroups_path, &r.id, &image, &name),
+                labels: labels(&group, &r.id, &image, &name),
                 time: now(),
                 all: Vec::new(),
             };

@@ -37,11 +37,20 @@ pub fn path(driver: Driver, parent: &str, fallback: &str, id: &str) -> Result<St
                 .unwrap_or(parent);
             if !slice.ends_with(".slice") {
                 return Err(Error::invalid(format!(
-                    "cgroup parent {parent}: with the systemd driver it must be a slice; set cgroup_driver = \"cgroupfs\" for paths"
+                    "cgroup parent {parent}: with the systemd driver it must be a slice; set cgroup-driver = \"cgroupfs\" for paths"
                 )));
             }
             Ok(format!("{slice}:hull:{id}"))
         }
+    }
+}
+
+/// Where the group that [`path`] names is found below the mount, as metrics call it: systemd's
+/// triple becomes its scope below the parent.
+pub fn place(parent: &str, named: &str) -> String {
+    match named.rsplit_once(":hull:") {
+        Some((_, id)) => format!("/{}/hull-{id}.scope", parent.trim_matches('/')),
+        None => named.to_owned(),
     }
 }
 
@@ -65,5 +74,9 @@ mod tests {
         );
         assert_eq!(sd("").unwrap(), "system.slice:hull:x");
         assert!(sd("/kubepods").is_err());
+        let parent = "/kubepods.slice/kubepods-pod1.slice";
+        let placed = place(parent, &sd(parent).unwrap());
+        assert_eq!(placed, format!("{parent}/hull-x.scope"));
+        assert_eq!(place("/hull", &fs("").unwrap()), "/hull/x");
     }
 }
