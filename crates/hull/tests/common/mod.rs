@@ -15,8 +15,12 @@ use serde_json::{Value, json};
 
 /// The program under test.
 pub const HULL: &str = env!("CARGO_BIN_EXE_hull");
-/// Longest a command may take.
-const LIMIT: Duration = Duration::from_secs(30);
+/// Longest a command may take; `SUITE_SLOWNESS` times that on an emulated machine.
+fn limit() -> Duration {
+    let slowness = std::env::var("SUITE_SLOWNESS").ok();
+    let slowness: u32 = slowness.and_then(|n| n.parse().ok()).unwrap_or(1);
+    Duration::from_secs(30) * slowness
+}
 
 /// What a command left behind.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ impl Output {
 
 /// Polls until `f` gives something.
 pub fn wait_until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit();
     while Instant::now() < end {
         if let Some(value) = f() {
             return value;
@@ -46,7 +50,7 @@ pub fn wait_until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     panic!("{what} did not happen");
 }
 
-/// Runs a command to its end, or kills it after [`LIMIT`].
+/// Runs a command to its end, or kills it after [`limit`].
 pub fn finish(mut command: Command) -> Output {
     let out = tempfile();
     let err = tempfile();
@@ -63,7 +67,7 @@ pub fn finish(mut command: Command) -> Output {
 
 /// The exit code of a child that is to end by itself.
 pub fn end_of(child: &mut Child) -> Option<i32> {
-    let end = Instant::now() + LIMIT;
+    let end = Instant::now() + limit();
     loop {
         if let Some(status) = child.try_wait().unwrap() {
             return status.code();
