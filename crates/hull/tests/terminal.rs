@@ -39,11 +39,17 @@ fn read_until(terminal: impl AsFd, end: &str) -> String {
     seen
 }
 
-/// A terminal for the test to sit at, with `hull` in its foreground.
+/// A terminal for the test to sit at, with `hull` in its foreground, started as a script's background
+/// job is: SIGINT and SIGQUIT ignored. The container's programs must not be told so.
 fn at_terminal(c: &Bundle, here: &Console, args: &[&str]) -> Child {
     let end = || here.slave.try_clone().unwrap();
-    Command::new("setsid")
-        .args(["--ctty", HULL, "--root"])
+    Command::new("sh")
+        .args([
+            "-c",
+            "trap '' INT QUIT; exec setsid --ctty \"$0\" \"$@\"",
+            HULL,
+            "--root",
+        ])
         .arg(c.file("state"))
         .args(args)
         .stdin(end())

@@ -11,7 +11,6 @@ use seccomp::Filter;
 use spec::Plan;
 use spec::oci::State;
 use spec::plan::{NamespaceKind, ProcessPlan};
-use sys::signal::SignalSet;
 use sys::{Context as _, trace};
 
 use crate::become_program::{BecomeProgram, Descriptors};
@@ -92,7 +91,7 @@ fn make(init: &Init, work: &mut Work<'_>) -> Result<Made> {
     let plan = work.plan;
     spawn::die_with_parent()?;
     init.channel.expect_peer()?;
-    sys::signal::set_mask(&SignalSet::empty())?;
+    sys::signal::forget_inherited()?;
     // Everything is made with the modes given.
     let umask = rustix::process::umask(Mode::empty()).as_raw_mode();
     enter_namespaces(init, work)?;

@@ -127,6 +127,23 @@ pub fn reset_for_exec() -> Result<()> {
     set_mask(&SignalSet::empty()).map(drop)
 }
 
+/// For a child that is to become another program: no signal is blocked, and none ignored but
+/// SIGPIPE, which [`reset_for_exec`] leaves to the last. Whoever started us may have had some
+/// ignored, a shell SIGINT and SIGQUIT in the background, nohup(1) SIGHUP; execve(2) keeps that.
+///
+/// # Errors
+/// sigprocmask(2)'s.
+pub fn forget_inherited() -> Result<()> {
+    /// SIGRTMAX of signal(7).
+    const LAST: i32 = 64;
+    for signal in (1..=LAST).filter(|&signal| signal != libc::SIGPIPE) {
+        // SAFETY: SIG_DFL installs no handler. SIGKILL, SIGSTOP and what is the C library's own are
+        // refused.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    set_mask(&SignalSet::empty()).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,7 +9,6 @@ use spec::Plan;
 use spec::oci::ConsoleSize;
 use spec::plan::{CpuAffinityPlan, ProcessPlan};
 use sys::Context as _;
-use sys::signal::SignalSet;
 
 use super::enter::Entry;
 use crate::Result;
@@ -72,7 +71,7 @@ pub(super) fn run(work: Work<'_>, channel: &Channel, birth: Birth) -> ! {
 fn enter(work: &Work<'_>, channel: &Channel, birth: Birth) -> Result<Labels> {
     die_with_parent()?;
     channel.expect_peer()?;
-    sys::signal::set_mask(&SignalSet::empty())?;
+    sys::signal::forget_inherited()?;
     if !birth.staged {
         settle(work, birth.cloned_into)?;
     }
