@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::ArgMatches;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{Gid, Uid, set_thread_res_gid, set_thread_res_uid};
 use spec::plan::NamespaceKind;
 
@@ -73,6 +74,10 @@ fn fork_and_stay(plan: &Plan, attending: Attending, helper: Option<Helper>) -> R
             if theirs.read(&mut go).context("read(parent)")? == 0 {
                 sys::process::exit_now(1);
             }
+            // It may have ended before it was asked for that signal: then none comes.
+            if plan.kill_child.is_some() && has_gone(&theirs)? {
+                sys::process::exit_now(1);
+            }
             drop(theirs);
             go_on(plan)
         }
@@ -86,6 +91,14 @@ fn fork_and_stay(plan: &Plan, attending: Attending, helper: Option<Helper>) -> R
             attending.stay_with(child)
         }
     }
+}
+
+/// Whether nobody has the other end of a socket any more.
+fn has_gone(socket: &UnixStream) -> Result<bool> {
+    let mut fds = [PollFd::new(socket, PollFlags::IN)];
+    rustix::io::retry_on_intr(|| poll(&mut fds, Some(&Timespec::default())))
+        .context("poll(parent)")?;
+    Ok(fds[0].revents().contains(PollFlags::HUP))
 }
 
 /// The new user namespace belongs to the effective user of whoever makes it.
