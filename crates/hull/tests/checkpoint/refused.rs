@@ -1,6 +1,7 @@
 //! What is refused, and what a criu that cannot work here says.
 
-use crate::common::{self, Bundle, Output};
+use crate::common::{Bundle, Output};
+use crate::restored::nothing_is_left;
 use crate::there_and_back::bundle;
 use serde_json::json;
 
@@ -53,10 +54,7 @@ fn there_and_back_or_a_reason() {
     let restored = restore(&c);
     assert_eq!(restored.code, Some(1));
     assert!(restored.stderr.contains("criu"), "{restored:?}");
-    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(!mounts.contains(&c.id), "a mount is left");
-    assert!(!c.file("state").join(&c.id).exists(), "state is left");
-    assert_eq!(common::cgroups(&c.id).len(), 0, "a cgroup is left");
+    nothing_is_left(&c);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn all_is_well(pid: i32) -> Vec<crate::played::Message> {
     ]
 }
 
-fn nothing_is_left(c: &Bundle) {
+pub fn nothing_is_left(c: &Bundle) {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     assert!(!mounts.contains(&c.id), "a mount is left");
     assert!(!c.file("state").join(&c.id).exists(), "state is left");
