@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use cri_api::v1::{
     ContainerConfig, LinuxContainerSecurityContext, NamespaceMode, PodSandboxConfig,
 };
+use supervise::Client;
 use supervise::protocol::{Create, LogOptions, Stdin, Stdio};
 
 use crate::container::{Container, Phase};
@@ -20,9 +21,9 @@ use crate::journal::{What, now};
 use crate::oci::{self, AskedMount, ContainerInput, cgroup::Driver};
 use crate::operation::{Operation, Outcome, Undo, lock};
 use crate::pod::{Pod, PodPhase};
-use crate::record::{ContainerRecord, Record};
+use crate::record::ContainerRecord;
 use crate::run_pod::{new_id, write_bundle};
-use crate::supervisor::blocking;
+use crate::supervisor::{blocking, translate};
 use crate::take_down::stubbornly;
 
 impl Engine {
@@ -121,27 +122,23 @@ impl Engine {
         // The request's copy of the pod's configuration may be newer than the pod.
         let pod_config = sandbox.unwrap_or_else(|| lock(&container.pod.record).config.clone());
         let (engine, own, steps) = (self.clone(), Arc::clone(container), Arc::clone(operation));
-        // In one go: each visit to another thread has its price.
-        let create = blocking(move || engine.prepare(&steps, &own, &pod_config)).await?;
-        let kept = Arc::clone(container);
-        let process = container
-            .pod
-            .call(self, move |client| {
-                let (process, parts) = client.create(create)?;
-                lock(&kept.pod.kept).insert(kept.id.clone(), parts);
-                Ok(process)
-            })
-            .await?;
-        for warning in &process.warnings {
-            tracing::warn!(container = %container.name(), %warning);
-        }
-        operation.stage("commit");
-        {
-            let mut record = lock(&container.record);
-            record.pid = process.pid;
-            record.made = true;
-        }
-        self.save_container(container).await?;
+        let prepare = move || engine.prepare(&steps, &own, &pod_config);
+        let (engine, own, steps) = (self.clone(), Arc::clone(container), Arc::clone(operation));
+        let create = move |client: &mut Client, create| {
+            let (process, parts) = client.create(create).map_err(|e| translate(&e))?;
+            lock(&own.pod.kept).insert(own.id.clone(), parts);
+            for warning in &process.warnings {
+                tracing::warn!(container = %own.name(), %warning);
+            }
+            steps.stage("commit");
+            {
+                let mut record = lock(&own.record);
+                record.pid = process.pid;
+                record.made = true;
+            }
+            engine.put_container(&own)
+        };
+        container.pod.call_with(self, prepare, create).await?;
         container.phase.send_replace(Phase::Created);
         self.event(What::Created, &container.pod.id, &container.id);
         Ok(())
@@ -157,7 +154,7 @@ impl Engine {
         operation.stage("image");
         let image = self.find_image(container)?;
         operation.stage("record");
-        self.0.records.put(&Record::Container(container.record()))?;
+        self.put_container(container)?;
         operation.stage("root file system");
         let root = images::mount(
             self.images(),

@@ -280,6 +280,11 @@ impl Engine {
         self.save(Record::Container(container.record())).await
     }
 
+    /// The same, on a thread that may wait.
+    pub(crate) fn put_container(&self, container: &Container) -> Result<()> {
+        self.0.records.put(&Record::Container(container.record()))
+    }
+
     async fn save(&self, record: Record) -> Result<()> {
         let inner = Arc::clone(&self.0);
         crate::supervisor::blocking(move || inner.records.put(&record)).await

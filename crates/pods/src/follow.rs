@@ -47,17 +47,17 @@ impl Engine {
         let mut client =
             blocking(move || connect().map_err(|e: supervise::Error| translate(&e))).await?;
         let readable = Readable::new(&client)?;
+        let mut last = None;
         loop {
             let events;
-            (client, events) = take(client).await?;
-            let Some(last) = events.last().map(|e| e.number) else {
+            (client, events) = take(client, last).await?;
+            last = events.last().map(|e| e.number);
+            if last.is_none() {
                 readable.wait().await?;
-                continue;
-            };
+            }
             for event in events {
                 self.told(pod, event).await?;
             }
-            client = acknowledge(client, last).await?;
         }
     }
 
@@ -78,7 +78,8 @@ impl Engine {
         match event.what {
             Told::Exited(exit) => self.container_exited(&container, exit).await,
             Told::Started if container.phase() == Phase::Created => {
-                self.note_started(&container).await
+                let engine = self.clone();
+                blocking(move || engine.note_started(&container)).await
             }
             Told::LogTrouble(reason) => {
                 tracing::error!(container = %container.name(), %reason, "its log is not written");
@@ -93,24 +94,21 @@ impl Engine {
     }
 }
 
-async fn take(mut client: Client) -> Result<(Client, Vec<Event>)> {
+/// Acknowledges what was acted on, and takes what has come.
+async fn take(mut client: Client, acted_on: Option<u64>) -> Result<(Client, Vec<Event>)> {
     blocking(move || {
         let mut all = Vec::new();
-        while let Some(event) = client
-            .next_event(Duration::ZERO)
-            .map_err(|e| translate(&e))?
-        {
-            all.push(event);
-        }
+        let mut next = || {
+            if let Some(number) = acted_on {
+                client.acknowledge(number)?;
+            }
+            while let Some(event) = client.next_event(Duration::ZERO)? {
+                all.push(event);
+            }
+            Ok(())
+        };
+        next().map_err(|e: supervise::Error| translate(&e))?;
         Ok((client, all))
-    })
-    .await
-}
-
-async fn acknowledge(mut client: Client, number: u64) -> Result<Client> {
-    blocking(move || {
-        client.acknowledge(number).map_err(|e| translate(&e))?;
-        Ok(client)
     })
     .await
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use runtime::ContainerId;
 use runtime::root::StateRoot;
 use runtime::verdict::Stages;
+use supervise::Client;
 use supervise::protocol::{Exit, Kind as Why, Oom, Stop};
 
 use crate::clock;
@@ -15,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{What, now};
 use crate::operation::{Operation, lock};
 use crate::record::Ended;
-use crate::supervisor::{blocking, translate};
+use crate::supervisor::translate;
 use crate::take_down::done;
 
 /// How long the news of an end may take after the end itself.
@@ -41,7 +42,11 @@ impl Engine {
             .map(drop)
     }
 
-    async fn start_now(&self, operation: &Operation, container: &Arc<Container>) -> Result<()> {
+    async fn start_now(
+        &self,
+        operation: &Arc<Operation>,
+        container: &Arc<Container>,
+    ) -> Result<()> {
         match container.phase() {
             Phase::Created => {}
             // A retry whose first try has got through.
@@ -54,9 +59,16 @@ impl Engine {
         operation.stage("program");
         let mut tries = 1;
         loop {
-            let mut client = container.pod.connect(self).await?;
-            let id = container.id.clone();
-            let started = blocking(move || Ok(client.start(&id)));
+            let (engine, own, steps) = (self.clone(), Arc::clone(container), Arc::clone(operation));
+            let start = move |client: &mut Client, ()| {
+                let started = client.start(&own.id);
+                if started.is_ok() {
+                    steps.stage("commit");
+                    engine.note_started(&own)?;
+                }
+                Ok(started)
+            };
+            let started = container.pod.call_with(self, || Ok(()), start);
             let Err(error) = started.await? else {
                 break;
             };
@@ -71,8 +83,6 @@ impl Engine {
                 _ => return Err(translate(&error)),
             }
         }
-        operation.stage("commit");
-        self.note_started(container).await?;
         self.keep_stages(operation, container);
         Ok(())
     }
@@ -96,8 +106,9 @@ impl Engine {
         drop(tokio::task::spawn_blocking(keep));
     }
 
-    /// Notes that a container runs, once. Its end may have been told of before.
-    pub(crate) async fn note_started(&self, container: &Arc<Container>) -> Result<()> {
+    /// Notes that a container runs, once, on a thread that may wait. Its end may have been told of
+    /// before.
+    pub(crate) fn note_started(&self, container: &Container) -> Result<()> {
         let news = container.phase.send_if_modified(|phase| {
             let news = *phase == Phase::Created;
             if news {
@@ -108,7 +119,7 @@ impl Engine {
         });
         if news {
             self.event(What::Started, &container.pod.id, &container.id);
-            self.save_container(container).await?;
+            self.put_container(container)?;
         }
         Ok(())
     }

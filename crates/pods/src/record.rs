@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cri_api::v1::{ContainerConfig, PodSandboxConfig};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -19,13 +19,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 use crate::oci::PodNamespaces;
+use crate::operation::lock;
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 
 /// When to try again what could not be written.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long changes are gathered: each commit waits for the disk, and wakes it.
-const GATHER: Duration = Duration::from_millis(100);
+/// How long changes are gathered: each commit waits for the disk, and has others wait for it.
+const GATHER: Duration = Duration::from_secs(1);
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -179,15 +180,12 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
-/// An id, and its record unless that is to be forgotten.
-type Change = (String, Option<Vec<u8>>);
-
 /// All records.
 #[derive(Debug)]
 pub struct Records {
     dir: PathBuf,
     boot: String,
-    changes: Option<Sender<Change>>,
+    changes: Arc<Changes>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -208,15 +206,16 @@ impl Records {
         })?;
         let mut all = of_database(&database, boot)?;
         all.extend(of_files(&dir)?);
-        let (changes, receiver) = channel();
+        let changes = Arc::new(Changes::default());
+        let taken = Arc::clone(&changes);
         let writer = std::thread::Builder::new()
             .name("records".to_owned())
-            .spawn(move || write_all(database, &path, &receiver))
+            .spawn(move || write_all(database, &path, &taken))
             .doing(|| "spawn(records)".to_owned())?;
         let records = Self {
             dir,
             boot: boot.to_owned(),
-            changes: Some(changes),
+            changes,
             writer: Some(writer),
         };
         Ok((records, all.into_values().collect()))
@@ -235,7 +234,7 @@ impl Records {
             fs::write(&new, &bytes).doing(what)?;
             fs::rename(&new, &path).doing(what)?;
         }
-        self.change((record.id().to_owned(), Some(bytes)));
+        self.changes.add(record.id(), Some(bytes));
         Ok(())
     }
 
@@ -245,7 +244,7 @@ impl Records {
     /// The file cannot be removed.
     pub fn remove(&self, id: &str) -> Result<()> {
         let path = self.dir.join(id);
-        self.change((id.to_owned(), None));
+        self.changes.add(id, None);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::failed(format!("unlink({})", path.display()), e))
@@ -253,18 +252,11 @@ impl Records {
             _ => Ok(()),
         }
     }
-
-    fn change(&self, change: Change) {
-        // The writer ends only with us.
-        if let Some(changes) = &self.changes {
-            let _ = changes.send(change);
-        }
-    }
 }
 
 impl Drop for Records {
     fn drop(&mut self) {
-        drop(self.changes.take());
+        self.changes.end();
         if let Some(writer) = self.writer.take() {
             let _ = writer.join();
         }
@@ -313,36 +305,76 @@ fn of_files(dir: &Path) -> Result<BTreeMap<String, Record>> {
     Ok(all)
 }
 
-/// Takes changes until there is nobody to send any, all of a while in one transaction: the files
-/// in memory hold them as long as the machine runs. What could not be written, because the disk is
-/// full for instance, waits for another try.
-fn write_all(database: Database, path: &Path, changes: &Receiver<Change>) {
-    let mut database = Some(database);
-    let mut waiting = BTreeMap::new();
-    let mut last = false;
-    while !last {
-        let next = if waiting.is_empty() {
-            changes.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            changes.recv_timeout(RETRY)
-        };
-        last = next == Err(RecvTimeoutError::Disconnected);
-        waiting.extend(next);
-        let until = Instant::now() + GATHER;
-        while !last {
-            match changes.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(change) => waiting.extend([change]),
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => last = true,
-            }
+/// What is to be written to the database: by id, the record or its absence.
+type Batch = BTreeMap<String, Option<Vec<u8>>>;
+
+/// Changes that wait for the writer.
+#[derive(Debug, Default)]
+struct Changes {
+    waiting: Mutex<Waiting>,
+    news: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    batch: Batch,
+    /// There will be no more.
+    end: bool,
+}
+
+impl Changes {
+    fn add(&self, id: &str, record: Option<Vec<u8>>) {
+        let mut waiting = lock(&self.waiting);
+        let is_first = waiting.batch.is_empty();
+        waiting.batch.insert(id.to_owned(), record);
+        // The writer is woken once a batch, not by every change of it.
+        if is_first {
+            self.news.notify_one();
         }
-        match write(&mut database, path, &waiting) {
-            Ok(()) => waiting.clear(),
-            Err(error) => {
-                tracing::error!(%error, "pods.redb not written: records will not outlive the machine");
-                // After an error of its file it takes no more, until it is opened anew.
-                database = None;
-            }
+    }
+
+    fn end(&self) {
+        lock(&self.waiting).end = true;
+        self.news.notify_one();
+    }
+
+    /// Waits for changes and then so long for more; and whether they are the last.
+    fn take(&self, gather: Duration) -> (Batch, bool) {
+        let nothing = |w: &mut Waiting| w.batch.is_empty() && !w.end;
+        let waiting = self.news.wait_while(lock(&self.waiting), nothing);
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.news.wait_timeout_while(waiting, gather, |w| !w.end);
+        let (mut waiting, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        (std::mem::take(&mut waiting.batch), waiting.end)
+    }
+
+    /// Has them wait again; what has changed meanwhile is newer.
+    fn put_back(&self, batch: Batch) {
+        let mut waiting = lock(&self.waiting);
+        for (id, record) in batch {
+            waiting.batch.entry(id).or_insert(record);
+        }
+    }
+}
+
+/// Takes changes until there are no more, all of a while in one transaction: the files in memory
+/// hold them as long as the machine runs. What could not be written, because the disk is full for
+/// instance, waits for another try.
+fn write_all(database: Database, path: &Path, changes: &Changes) {
+    let mut database = Some(database);
+    let mut gather = GATHER;
+    loop {
+        let (batch, last) = changes.take(gather);
+        gather = GATHER;
+        if let Err(error) = write(&mut database, path, &batch) {
+            tracing::error!(%error, "pods.redb not written: records will not outlive the machine");
+            // After an error of its file it takes no more, until it is opened anew.
+            database = None;
+            changes.put_back(batch);
+            gather = RETRY;
+        }
+        if last {
+            return;
         }
     }
 }
@@ -350,7 +382,7 @@ fn write_all(database: Database, path: &Path, changes: &Receiver<Change>) {
 fn write(
     database: &mut Option<Database>,
     path: &Path,
-    changes: &BTreeMap<String, Option<Vec<u8>>>,
+    changes: &Batch,
 ) -> std::result::Result<(), redb::Error> {
     if changes.is_empty() {
         return Ok(());

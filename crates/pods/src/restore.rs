@@ -186,7 +186,8 @@ impl Engine {
                 self.log("end of a container", noted);
             }
             (Phase::Created, Some((Told::Running, _))) => {
-                let noted = self.note_started(container).await;
+                let (engine, own) = (self.clone(), Arc::clone(container));
+                let noted = blocking(move || engine.note_started(&own)).await;
                 self.log("start of a container", noted);
             }
             (_, Some((Told::Created | Told::Running, _))) => {}

@@ -77,23 +77,36 @@ impl Pod {
         engine: &Engine,
         work: impl FnOnce(&mut Client) -> supervise::Result<T> + Send + 'static,
     ) -> Result<T> {
+        let work = |client: &mut Client, ()| work(client).map_err(|e| translate(&e));
+        self.call_with(engine, || Ok(()), work).await
+    }
+
+    /// The same with what is made for it before, in one go: each visit to another thread has its
+    /// price.
+    pub(crate) async fn call_with<P: Send + 'static, T: Send + 'static>(
+        self: &Arc<Self>,
+        engine: &Engine,
+        prepare: impl FnOnce() -> Result<P> + Send + 'static,
+        work: impl FnOnce(&mut Client, P) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         self.settled().await;
-        let dir = self.dir.clone();
-        // In one go: each visit to another thread has its price.
+        let pod = Arc::clone(self);
         let first = blocking(move || {
-            Ok(match Client::connect(&dir) {
-                Ok(mut client) => Ok(work(&mut client)),
-                Err(_) => Err(work),
-            })
-        });
-        let done = match first.await? {
-            Ok(done) => done,
-            Err(work) => {
-                let mut client = self.connect(engine).await?;
-                return blocking(move || work(&mut client).map_err(|e| translate(&e))).await;
+            let prepared = prepare()?;
+            // Another supervisor may have begun to take over meanwhile.
+            let is_settled = pod.reviving.try_lock().is_ok();
+            match Client::connect(&pod.dir) {
+                Ok(mut client) if is_settled => Ok(Ok(work(&mut client, prepared)?)),
+                _ => Ok(Err((work, prepared))),
             }
-        };
-        done.map_err(|e| translate(&e))
+        });
+        match first.await? {
+            Ok(done) => Ok(done),
+            Err((work, prepared)) => {
+                let mut client = self.connect(engine).await?;
+                blocking(move || work(&mut client, prepared)).await
+            }
+        }
     }
 
     /// Waits while another supervisor takes over: it can be reached before it knows what it has.

@@ -47,6 +47,10 @@ pub struct Record {
     pub rdt: Option<Rdt>,
     /// Whether its pid namespace is its own, so that the end of `init` ends all.
     pub own_pid_namespace: bool,
+    /// Nothing but its program has to be waited for when it is started: no hook, no agent that
+    /// takes a listener.
+    #[serde(default)]
+    pub starts_alone: bool,
     /// Its processes keep the session keyring of whoever starts them.
     #[serde(default)]
     pub no_new_keyring: bool,
@@ -66,6 +70,8 @@ impl Record {
     #[must_use]
     pub fn new(id: String, plan: &spec::Plan, bundle: PathBuf, creator: ProcessId) -> Self {
         use spec::plan::NamespaceKind;
+        let seccomp = plan.seccomp.as_ref();
+        let listens = seccomp.is_some_and(|s| !s.listener_path.is_empty());
         Self {
             format: FORMAT,
             oci_version: plan.oci_version.clone(),
@@ -79,6 +85,7 @@ impl Record {
             cgroup: None,
             rdt: None,
             own_pid_namespace: plan.namespaces.is_new(NamespaceKind::Pid),
+            starts_alone: plan.hooks.poststart.is_empty() && !listens,
             no_new_keyring: false,
             annotations: plan.annotations.clone(),
             poststart: plan.hooks.poststart.clone(),
@@ -105,6 +112,7 @@ impl Record {
             cgroup: None,
             rdt: None,
             own_pid_namespace: namespaces.any(|n| n.kind == "pid" && n.path.is_empty()),
+            starts_alone: false,
             no_new_keyring: false,
             annotations: spec.annotations.clone(),
             poststart: Vec::new(),

@@ -383,6 +383,21 @@ impl ContainerDir {
         Ok(())
     }
 
+    /// Takes the lock unless somebody else has it; whether it was taken.
+    ///
+    /// # Errors
+    /// flock(2)'s.
+    pub fn try_lock(&self) -> Result<bool> {
+        let lock = rustix::fs::FlockOperation::NonBlockingLockExclusive;
+        match rustix::fs::flock(&self.dir, lock) {
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            other => {
+                other.context("flock", || self.path.display().to_string())?;
+                Ok(true)
+            }
+        }
+    }
+
     /// Lets go of the lock before that.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! Starting the user's program of a created container.
 
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
@@ -13,7 +13,7 @@ use sys::{Context as _, Errno};
 use crate::container::START_SOCKET;
 use crate::notify::Proxy;
 use crate::verdict::Stages;
-use crate::wire::{Channel, Message};
+use crate::wire::{AT_ONCE, Channel, Message};
 use crate::{Container, Doing as _, Error, ProcessId, Result, Status, Warn, hooks, seccomp_notify};
 
 /// How long the listener of a filter may take to appear once it was announced.
@@ -31,18 +31,7 @@ const SIGKILL: i32 = 9;
 pub fn start(container: &Container, notify_socket: Option<&str>, warn: Warn<'_>) -> Result<()> {
     // Of two starts the second finds a running container.
     container.dir.lock()?;
-    match container.status()? {
-        Status::Created => {}
-        Status::Stopped => {
-            let text = "cannot start a container that has stopped";
-            return Err(Error::WrongState(text.to_owned()));
-        }
-        Status::Running => return Err(already_running()),
-        other => {
-            let text = format!("cannot start a container in the {other} state");
-            return Err(Error::WrongState(text));
-        }
-    }
+    check_created(container)?;
     let init = container.init()?;
     let proxy = Proxy::of(notify_socket, container.dir.path());
     let listening = proxy.map(Proxy::bind).transpose()?;
@@ -60,6 +49,21 @@ pub fn start(container: &Container, notify_socket: Option<&str>, warn: Warn<'_>)
     // That may take as long as it likes; others go on.
     container.dir.unlock()?;
     listening.wait(init, init.pid)
+}
+
+fn check_created(container: &Container) -> Result<()> {
+    match container.status()? {
+        Status::Created => Ok(()),
+        Status::Stopped => {
+            let text = "cannot start a container that has stopped";
+            Err(Error::WrongState(text.to_owned()))
+        }
+        Status::Running => Err(already_running()),
+        other => {
+            let text = format!("cannot start a container in the {other} state");
+            Err(Error::WrongState(text))
+        }
+    }
 }
 
 fn already_running() -> Error {
@@ -110,13 +114,12 @@ pub fn attend(
     warn: Warn<'_>,
 ) -> Result<()> {
     let mut seccomp = Some(seccomp);
-    let mut executing = false;
-    let mut stages = Stages::begin("start");
+    let mut following = Following::begin();
     let result = loop {
-        match channel.recv()? {
-            Some((Message::Warning(text), _)) => warn(&text),
-            Some((Message::Executing, _)) => executing = true,
-            Some((Message::Listener { fd }, _)) => {
+        let message = channel.recv()?.map(|(message, _)| message);
+        match following.hear(message, warn) {
+            Ok(News::Nothing) => {}
+            Ok(News::Listener(fd)) => {
                 let profile = seccomp.take().map_or(Ok(None), |get| get());
                 let forwarded = profile.and_then(|p| {
                     let listener = listener(channel, init, fd)?;
@@ -127,20 +130,11 @@ pub fn attend(
                     Err(e) => break Err(e),
                 }
             }
-            Some((Message::Failed { kind, text }, _)) => {
-                break Err(Error::Reported {
-                    kind,
-                    message: text,
-                });
-            }
-            Some(_) => {}
-            None if executing => break Ok(()),
-            None => {
-                let text = "the container's first process ended before it executed the program";
-                break Err(Error::WrongState(text.to_owned()));
-            }
+            Ok(News::Executed) => break Ok(()),
+            Err(e) => break Err(e),
         }
     };
+    let mut stages = following.stages;
     stages.end("program");
     let result = result.and_then(|()| {
         let state = container.oci_state(Status::Running);
@@ -156,6 +150,132 @@ pub fn attend(
         let _ = init.await_end(KILLED_LIMIT);
     }
     result
+}
+
+/// How far a start has come.
+#[derive(Debug)]
+struct Following {
+    executing: bool,
+    stages: Stages,
+}
+
+/// What the started process has said.
+enum News {
+    /// Nothing that anybody has to act on.
+    Nothing,
+    /// It waits for somebody to take this descriptor.
+    Listener(i32),
+    /// Nothing more: it executes the user's program.
+    Executed,
+}
+
+impl Following {
+    fn begin() -> Self {
+        Self {
+            executing: false,
+            stages: Stages::begin("start"),
+        }
+    }
+
+    /// Takes its next message, or the end of its channel.
+    fn hear(&mut self, message: Option<Message>, warn: Warn<'_>) -> Result<News> {
+        match message {
+            Some(Message::Warning(text)) => warn(&text),
+            Some(Message::Executing) => self.executing = true,
+            Some(Message::Listener { fd }) => return Ok(News::Listener(fd)),
+            Some(Message::Failed { kind, text }) => {
+                return Err(Error::Reported {
+                    kind,
+                    message: text,
+                });
+            }
+            Some(_) => {}
+            None if self.executing => return Ok(News::Executed),
+            None => {
+                let text = "the container's first process ended before it executed the program";
+                return Err(Error::WrongState(text.to_owned()));
+            }
+        }
+        Ok(News::Nothing)
+    }
+}
+
+/// A start whose caller does something else meanwhile.
+#[derive(Debug)]
+pub struct Pending {
+    container: Container,
+    init: ProcessId,
+    channel: Channel,
+    following: Following,
+}
+
+impl Pending {
+    /// Begins to start a container. `None`, and nothing begun, where its caller might have to
+    /// wait: for a hook, for an agent, or for somebody who has the container locked.
+    ///
+    /// # Errors
+    /// Those of [`start`] before the process goes on.
+    pub fn begin(container: Container) -> Result<Option<Self>> {
+        if !container.record.starts_alone || !container.dir.try_lock()? {
+            return Ok(None);
+        }
+        check_created(&container)?;
+        let init = container.init()?;
+        let following = Following::begin();
+        let channel = knock(&container)?;
+        Ok(Some(Self {
+            container,
+            init,
+            channel,
+            following,
+        }))
+    }
+
+    /// Goes on with what has come, to be called when the descriptor is readable; whether the
+    /// program has been executed.
+    ///
+    /// # Errors
+    /// What the process reports, or its end. It is killed then.
+    pub fn go_on(&mut self, warn: Warn<'_>) -> Result<bool> {
+        let result = self.listen(warn);
+        if let Err(e) = &result {
+            crate::verdict::note(&self.container, "failed", &e.to_string());
+            // That it has ended by itself is as good.
+            let _ = self.init.signal(SIGKILL);
+        }
+        result
+    }
+
+    fn listen(&mut self, warn: Warn<'_>) -> Result<bool> {
+        while self.channel.has_news(&AT_ONCE)? {
+            let message = match self.channel.recv() {
+                // As in [`start`].
+                Err(Error::Sys(e)) if e.errno == Errno::CONNRESET => return Err(already_running()),
+                other => other?.map(|(message, _)| message),
+            };
+            match self.following.hear(message, warn)? {
+                News::Nothing => {}
+                News::Executed => return Ok(true),
+                News::Listener(_) => {
+                    let text = "the container announces a seccomp listener without a profile";
+                    return Err(Error::Invalid(text.to_owned()));
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes down how long it took, once the program has been executed.
+    pub fn keep_stages(mut self) {
+        self.following.stages.end("program");
+        self.following.stages.keep(&self.container);
+    }
+}
+
+impl AsFd for Pending {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.channel.as_fd()
+    }
 }
 
 /// Hands a listener to its agent, with the state of its container.

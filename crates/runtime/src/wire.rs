@@ -19,6 +19,12 @@ const MAX: usize = 16 * 1024;
 /// Most descriptors in a packet.
 const MAX_FDS: usize = 4;
 
+/// For [`Channel::has_news`]: does not wait.
+pub const AT_ONCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
+
 /// One end of a connection that keeps packets apart (SOCK_SEQPACKET, unix(7)).
 #[derive(Debug)]
 pub struct Channel(OwnedFd);

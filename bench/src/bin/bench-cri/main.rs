@@ -66,7 +66,7 @@ impl Options {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let done = match Options::from_args() {
         Ok(Some(options)) => run(&options).await,

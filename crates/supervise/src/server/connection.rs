@@ -1,24 +1,28 @@
 //! Clients.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use rustix::net::{SocketFlags, accept_with, sockopt};
 
-use super::Supervisor;
 use super::poller::{Source, Token};
+use super::{Supervisor, after};
 use crate::protocol::{Answer, Call, Event, Reply, What};
 use crate::{Error, Result, packet};
 
 /// Most clients at a time.
 const MAX: usize = 1024;
+/// How much later somebody is told what nobody waits for: a create and the start after it are one
+/// piece of news then.
+const LATER: Duration = Duration::from_millis(100);
 
 /// A client.
 #[derive(Debug)]
 pub(super) struct Connection {
     socket: OwnedFd,
     token: Token,
-    /// It wants events.
-    subscribed: bool,
+    /// The last event that it was told of, where it wants them.
+    told: Option<u64>,
 }
 
 /// Who waits for a reply.
@@ -42,7 +46,7 @@ impl Supervisor {
                 let connection = Connection {
                     socket,
                     token,
-                    subscribed: false,
+                    told: None,
                 };
                 self.connections.insert(key, connection);
             }
@@ -107,29 +111,43 @@ impl Supervisor {
         }
     }
 
-    /// Writes an event down and tells those who want to know.
+    /// Writes an event down and tells those who want to know: of an end at once, of what somebody
+    /// has asked for, and is told of in reply, a little later.
     pub(super) fn announce(&mut self, id: &str, what: What) {
-        let (event, written) = self.journal.add(id, what);
-        if let Err(e) = written {
+        let was_asked_for = matches!(what, What::Created(_) | What::Started | What::Deleted);
+        if let Err(e) = self.journal.add(id, what) {
             super::complain(&e.to_string());
         }
-        let subscribed = self.connections.iter().filter(|(_, c)| c.subscribed);
-        let keys: Vec<u64> = subscribed.map(|(key, _)| *key).collect();
-        let answer = Answer::Event(event);
-        for key in keys {
-            self.send(key, &answer, &[]);
+        if was_asked_for {
+            self.tell_at.get_or_insert_with(|| after(LATER));
+        } else {
+            self.tell();
+        }
+    }
+
+    /// Tells of all events that were not told of yet.
+    pub(super) fn tell(&mut self) {
+        self.tell_at = None;
+        let last = self.journal.last();
+        let mut listening = Vec::new();
+        for (&key, connection) in &mut self.connections {
+            let told = connection.told.as_mut();
+            listening.extend(told.map(|told| (key, std::mem::replace(told, last))));
+        }
+        for (key, told) in listening {
+            let news: Vec<Event> = self.journal.after(told).cloned().collect();
+            for event in news {
+                self.send(key, &Answer::Event(event), &[]);
+            }
         }
     }
 
     pub(super) fn subscribe(&mut self, caller: Caller, after: u64) {
         self.reply(caller, Reply::Done);
-        let waiting: Vec<Event> = self.journal.after(after).cloned().collect();
-        for event in waiting {
-            self.send(caller.connection, &Answer::Event(event), &[]);
-        }
         if let Some(connection) = self.connections.get_mut(&caller.connection) {
-            connection.subscribed = true;
+            connection.told = Some(after);
         }
+        self.tell();
     }
 
     pub(super) fn acknowledge(&mut self, caller: Caller, number: u64) {

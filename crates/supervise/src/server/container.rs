@@ -16,9 +16,9 @@ use super::log::Log;
 use super::output::{Follower, Output};
 use super::poller::{Source, Token};
 use super::worker::{Job, Outcome};
-use super::{Supervisor, jobs, not_found};
+use super::{Supervisor, jobs};
 use crate::protocol::{
-    Create, Delete, Ended, Kind, Part, Phase, Process, Reply, Status, Stdin, Stdio, What,
+    Create, Delete, Ended, Failure, Kind, Part, Phase, Process, Reply, Status, Stdin, Stdio, What,
 };
 use crate::{Error, Result, packet};
 
@@ -45,6 +45,8 @@ pub(super) struct Container {
     pub oom_looks: u32,
     /// A worker whose result comes before the container's end.
     pub busy: bool,
+    /// Why it must not come to be, although its worker may make it.
+    pub refused: Option<Failure>,
     /// Why its program could not be started.
     pub start_failure: Option<String>,
     /// How and when its first process has ended; published once its output is written.
@@ -137,9 +139,6 @@ impl Supervisor {
             busy: true,
             ..Container::default()
         };
-        if let Some(options) = create.log.clone() {
-            container.log = Some(Log::open(options, false)?);
-        }
         let ends = self.connect(&mut container, &create)?;
         container.status.create = create.clone();
         let key = self.next_key();
@@ -147,6 +146,15 @@ impl Supervisor {
         let (root, dir) = (self.options.root.clone(), self.options.dir.clone());
         let task = |warn: &mut dyn FnMut(&str)| jobs::create(&root, &dir, &create, warn).map(Some);
         self.employ(Job::Create(key, caller), stdio, &task)?;
+        // The worker is at work meanwhile: where many files were removed, ext4 takes its time.
+        match create.log.map(|options| Log::open(options, false)) {
+            Some(Ok(log)) => container.log = Some(log),
+            Some(Err(e)) => {
+                container.refused = Some(e.to_failure());
+                self.dismiss(key);
+            }
+            None => {}
+        }
         self.containers.insert(key, container);
         Ok(())
     }
@@ -178,9 +186,11 @@ impl Supervisor {
 
     /// A worker has made a container, or not.
     pub(super) fn created(&mut self, key: u64, caller: Caller, outcome: Outcome) {
-        let Some(made) = outcome.made else {
+        let container = self.containers.get_mut(&key);
+        let refused = container.and_then(|c| c.refused.take());
+        let Some(made) = outcome.made.filter(|_| refused.is_none()) else {
             let container = self.containers.remove(&key);
-            if let Some(failure) = outcome.failure {
+            if let Some(failure) = refused.or(outcome.failure) {
                 self.reply(caller, Reply::Failed(failure));
             }
             // What a killed worker has left is unmade without knowing it here.
@@ -204,7 +214,6 @@ impl Supervisor {
         }
         let started = status.create.start;
         self.watch(key);
-        self.watch_memory(key);
         let id = self.id_of(key);
         self.announce(&id, What::Created(made.pid));
         if started {
@@ -212,11 +221,13 @@ impl Supervisor {
         }
         self.save(key);
         self.tell_created(key, caller, outcome.warnings);
+        // Before anybody can have it started, and nobody need wait for it.
+        self.watch_memory(key);
         self.after_worker(key);
     }
 
     /// The worker of a container has ended: what has waited for that goes on.
-    fn after_worker(&mut self, key: u64) {
+    pub(super) fn after_worker(&mut self, key: u64) {
         let container = self.containers.get_mut(&key);
         let deletes = container.map(|c| std::mem::take(&mut c.deletes));
         self.begin_deletes(deletes.unwrap_or_default());
@@ -267,68 +278,6 @@ impl Supervisor {
         }
     }
 
-    /// Begins to start a container.
-    pub(super) fn start_container(&mut self, caller: Caller, id: &str) -> Result<()> {
-        let key = self.by_id(id)?;
-        let container = self.containers.get_mut(&key).ok_or_else(|| not_found(id))?;
-        if container.status.phase == Phase::Running {
-            // Asked again, because the supervisor that was asked first is gone.
-            self.reply(caller, Reply::Done);
-            return Ok(());
-        }
-        if container.busy || container.status.phase != Phase::Created {
-            let text = format!(
-                "container {id:?} is not one that can be started: {:?}",
-                container.status.phase
-            );
-            return Err(Error::of_kind(Kind::WrongState, text));
-        }
-        container.busy = true;
-        let (root, create) = (self.options.root.clone(), container.status.create.clone());
-        let task = |warn: &mut dyn FnMut(&str)| jobs::start(&root, &create, warn).map(|()| None);
-        let employed = self.employ_quietly(Job::Start(key, caller), &task);
-        if employed.is_err()
-            && let Some(container) = self.containers.get_mut(&key)
-        {
-            container.busy = false;
-        }
-        employed
-    }
-
-    /// A worker has started a container, or not.
-    pub(super) fn started(&mut self, key: u64, caller: Caller, outcome: Outcome) {
-        let Some(container) = self.containers.get_mut(&key) else {
-            return;
-        };
-        container.busy = false;
-        container.give_up_at = container.give_up_at.filter(|_| !container.stops.is_empty());
-        match outcome.failure {
-            Some(failure) => {
-                container.start_failure = Some(failure.message.clone());
-                // What could not be started must not wait to be started again.
-                if let Some((pidfd, _)) = &container.pidfd {
-                    let _ = sys::pidfd::send_signal(pidfd, super::ending::SIGKILL);
-                }
-                self.reply(caller, Reply::Failed(failure));
-            }
-            None => {
-                self.set_running(key);
-                self.save(key);
-                self.reply(caller, Reply::Done);
-            }
-        }
-        self.after_worker(key);
-    }
-
-    pub(super) fn set_running(&mut self, key: u64) {
-        if let Some(container) = self.containers.get_mut(&key) {
-            container.status.phase = Phase::Running;
-            container.status.started = runtime::clock::now_rfc3339();
-        }
-        let id = self.id_of(key);
-        self.announce(&id, What::Started);
-    }
-
     /// Begins to unmake a container.
     pub(super) fn delete(&mut self, caller: Caller, wish: &Delete) -> Result<()> {
         let id = ContainerId::new(&wish.id)?;
@@ -348,6 +297,7 @@ impl Supervisor {
             container.give_up_at = Some(super::ending::patience());
             if wish.force {
                 self.dismiss(key);
+                self.end_start(key);
             }
             return Ok(());
         }

@@ -37,7 +37,7 @@ impl Journal {
     ///
     /// # Errors
     /// It could not be written down; it is in memory nonetheless.
-    pub fn add(&mut self, id: &str, what: What) -> (Event, Result<()>) {
+    pub fn add(&mut self, id: &str, what: What) -> Result<()> {
         self.last += 1;
         let event = Event {
             number: self.last,
@@ -48,9 +48,14 @@ impl Journal {
         if self.events.len() >= MAX {
             self.events.remove(0);
         }
-        self.events.push(event.clone());
         let written = self.append(&event);
-        (event, written)
+        self.events.push(event);
+        written
+    }
+
+    /// The number of the newest.
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     fn append(&self, event: &Event) -> Result<()> {

@@ -13,6 +13,7 @@ mod log;
 mod output;
 mod poller;
 mod requests;
+mod start;
 mod stuck;
 mod words;
 mod worker;
@@ -34,6 +35,7 @@ use container::Container;
 use exec::Command;
 use journal::Journal;
 use poller::{Poller, Source};
+use start::Start;
 use worker::Worker;
 
 const SIGINT: i32 = 2;
@@ -63,9 +65,13 @@ pub struct Supervisor {
     poller: Poller,
     connections: BTreeMap<u64, Connection>,
     workers: BTreeMap<u64, Worker>,
+    /// By the container's key.
+    starts: BTreeMap<u64, Start>,
     containers: BTreeMap<u64, Container>,
     commands: BTreeMap<u64, Command>,
     journal: Journal,
+    /// When those who want to know are told what is new.
+    tell_at: Option<Instant>,
     /// /dev/null.
     null: OwnedFd,
     /// What oom_score_adj was for whoever started us, if it is another now.
@@ -121,12 +127,14 @@ impl Supervisor {
         }
         Ok(Self {
             journal: Journal::open(journal),
+            tell_at: None,
             options,
             listener,
             signals,
             poller,
             connections: BTreeMap::new(),
             workers: BTreeMap::new(),
+            starts: BTreeMap::new(),
             containers: BTreeMap::new(),
             commands: BTreeMap::new(),
             null,
@@ -169,6 +177,8 @@ impl Supervisor {
             Source::Signals => self.on_signals(),
             Source::Connection(key) => self.on_packet(key),
             Source::Worker(key) => self.on_worker(key),
+            Source::Word(key) => self.on_word(key),
+            Source::Start(key) => self.on_start(key),
             Source::Container(key) => self.on_container_end(key),
             Source::Output(key, stream) => self.on_output(key, stream),
             Source::Oom(key) => self.on_oom(key),
@@ -217,12 +227,15 @@ impl Supervisor {
     fn next_deadline(&self) -> Option<Instant> {
         let containers = self.containers.values().filter_map(Container::deadline);
         let commands = self.commands.values().filter_map(Command::deadline);
-        containers.chain(commands).min()
+        containers.chain(commands).chain(self.tell_at).min()
     }
 
     fn on_deadlines(&mut self) {
         let now = Instant::now();
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if due(self.tell_at) {
+            self.tell();
+        }
         let containers: Vec<u64> = self
             .containers
             .iter()

@@ -20,6 +20,10 @@ pub(super) enum Source {
     Connection(u64),
     /// The pidfd of a worker.
     Worker(u64),
+    /// What a worker says.
+    Word(u64),
+    /// The process of a container that is being started.
+    Start(u64),
     /// The pidfd of a container's first process.
     Container(u64),
     /// An output of a container.

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use runtime::ErrorKind;
-use runtime::wire::{Channel, Message};
+use runtime::wire::{self, Channel, Message};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group,
     set_parent_process_death_signal, waitid,
@@ -31,6 +31,8 @@ pub(super) enum Job {
     Exec(u64),
     /// Kills all processes of a container.
     Kill(u64),
+    /// Nothing more: what it was for is done.
+    Over,
 }
 
 /// A worker at work.
@@ -40,6 +42,9 @@ pub(super) struct Worker {
     pidfd: OwnedFd,
     token: Token,
     channel: Channel,
+    /// Where what it says is acted on before it has ended.
+    ear: Option<Token>,
+    said: Outcome,
     pub job: Job,
 }
 
@@ -56,6 +61,8 @@ pub(super) struct Outcome {
     pub made: Option<Made>,
     pub failure: Option<Failure>,
     pub warnings: Vec<String>,
+    /// There is nothing more to come.
+    complete: bool,
 }
 
 /// What a worker does.
@@ -80,11 +87,16 @@ impl Supervisor {
                 drop(theirs);
                 let key = self.next_key();
                 let token = self.poller.add(&pidfd, Source::Worker(key), false)?;
+                // A created container waits: nobody need wait for its maker's end.
+                let ear = matches!(job, Job::Create(..));
+                let ear = ear.then(|| self.poller.add(&ours, Source::Word(key), false));
                 let worker = Worker {
                     pid,
                     pidfd,
                     token,
                     channel: ours,
+                    ear: ear.transpose()?,
+                    said: Outcome::default(),
                     job,
                 };
                 self.workers.insert(key, worker);
@@ -114,14 +126,39 @@ impl Supervisor {
             return;
         };
         self.poller.remove(&worker.pidfd, worker.token);
+        if let Some(ear) = worker.ear {
+            self.poller.remove(&worker.channel, ear);
+        }
         let signal = ended.ok().flatten().and_then(|s| s.terminating_signal());
-        let outcome = worker.outcome(signal);
-        match worker.job {
+        let job = worker.job;
+        self.finish(job, worker.outcome(signal));
+    }
+
+    /// A worker has said something: goes on without waiting for its end if that was all.
+    pub(super) fn on_word(&mut self, key: u64) {
+        let Some(worker) = self.workers.get_mut(&key) else {
+            return;
+        };
+        let may_go_on = worker.listen();
+        // Of one that was killed, the end tells the rest.
+        if let Some(ear) = worker.ear.take_if(|_| worker.said.complete || !may_go_on) {
+            self.poller.remove(&worker.channel, ear);
+        }
+        if worker.said.complete {
+            let job = std::mem::replace(&mut worker.job, Job::Over);
+            let outcome = std::mem::take(&mut worker.said);
+            self.finish(job, outcome);
+        }
+    }
+
+    fn finish(&mut self, job: Job, outcome: Outcome) {
+        match job {
             Job::Create(container, caller) => self.created(container, caller, outcome),
             Job::Start(container, caller) => self.started(container, caller, outcome),
             Job::Delete(container, caller) => self.deleted(container, caller, outcome),
             Job::Exec(command) => self.command_started(command, outcome),
             Job::Kill(container) => self.killed(container, outcome),
+            Job::Over => {}
         }
     }
 
@@ -174,25 +211,22 @@ fn children_of(pid: Pid) -> Vec<Pid> {
 }
 
 impl Worker {
-    /// All that it has said; it has ended.
-    fn outcome(&self, signal: Option<i32>) -> Outcome {
-        let mut outcome = Outcome::default();
-        let mut complete = false;
-        while let Ok(Some((message, fds))) = self.channel.recv() {
-            match message {
-                Message::Warning(text) => outcome.warnings.push(text),
-                Message::Failed { kind, text } => {
-                    outcome.failure = Some(Failure {
-                        kind: kind_of(kind),
-                        message: text,
-                    });
-                }
-                Message::Staged { pid } => outcome.made = Some(Made { pid, fds }),
-                Message::Go => complete = true,
-                _ => {}
+    /// Takes what it has said by now; whether it may say more.
+    fn listen(&mut self) -> bool {
+        while let Ok(true) = self.channel.has_news(&wire::AT_ONCE) {
+            match self.channel.recv() {
+                Ok(Some((message, fds))) => self.said.take(message, fds),
+                Ok(None) | Err(_) => return false,
             }
         }
-        if !complete && outcome.made.is_none() && outcome.failure.is_none() {
+        true
+    }
+
+    /// All that it has said; it has ended.
+    fn outcome(mut self, signal: Option<i32>) -> Outcome {
+        self.listen();
+        let mut outcome = self.said;
+        if !outcome.complete {
             let how = signal.map_or_else(String::new, |s| format!(" by signal {s}"));
             outcome.failure = Some(Failure {
                 kind: Kind::Failed,
@@ -200,6 +234,31 @@ impl Worker {
             });
         }
         outcome
+    }
+}
+
+impl Outcome {
+    pub fn failed(kind: Kind, message: String) -> Self {
+        Self {
+            failure: Some(Failure { kind, message }),
+            complete: true,
+            ..Self::default()
+        }
+    }
+
+    fn take(&mut self, message: Message, fds: Vec<OwnedFd>) {
+        match message {
+            Message::Warning(text) => return self.warnings.push(text),
+            Message::Failed { kind, text } => {
+                self.failure = Some(Failure {
+                    kind: kind_of(kind),
+                    message: text,
+                });
+            }
+            Message::Staged { pid } => self.made = Some(Made { pid, fds }),
+            _ => {}
+        }
+        self.complete = true;
     }
 }
 
