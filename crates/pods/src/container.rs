@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::oci::signal;
 use crate::operation::lock;
 use crate::pod::Pod;
-use crate::record::ContainerRecord;
+use crate::record::{ContainerRecord, Place};
 
 /// Where a container is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,6 +37,7 @@ pub struct Container {
     /// Its pod.
     pub pod: Arc<Pod>,
     pub(crate) record: Mutex<ContainerRecord>,
+    pub(crate) place: Place,
     pub(crate) phase: watch::Sender<Phase>,
     /// Processor time and when it was read, for the rate.
     pub(crate) sample: Mutex<Option<(i64, u64)>>,
@@ -52,6 +53,7 @@ impl Container {
             id: record.id.clone(),
             pod,
             record: Mutex::new(record),
+            place: Place::default(),
             phase: watch::Sender::new(phase),
             sample: Mutex::default(),
             layer: Mutex::default(),

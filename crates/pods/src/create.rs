@@ -352,7 +352,7 @@ impl Engine {
             }
             errors.note(files::remove_tree(&container.pod.dir.join(&container.id)));
             errors.result()?;
-            engine.0.records.remove(&container.id)
+            engine.0.records.remove(&container.place, &container.id)
         })
         .await
     }

@@ -272,22 +272,25 @@ impl Engine {
 
     /// Writes a pod down as it is now.
     pub(crate) async fn save_pod(&self, pod: &Arc<Pod>) -> Result<()> {
-        self.save(Record::Pod(pod.record())).await
+        let (engine, pod) = (self.clone(), Arc::clone(pod));
+        crate::supervisor::blocking(move || engine.put_pod(&pod)).await
+    }
+
+    /// The same, on a thread that may wait.
+    pub(crate) fn put_pod(&self, pod: &Pod) -> Result<()> {
+        self.0.records.put(&pod.place, || Record::Pod(pod.record()))
     }
 
     /// Writes a container down as it is now.
     pub(crate) async fn save_container(&self, container: &Arc<Container>) -> Result<()> {
-        self.save(Record::Container(container.record())).await
+        let (engine, container) = (self.clone(), Arc::clone(container));
+        crate::supervisor::blocking(move || engine.put_container(&container)).await
     }
 
     /// The same, on a thread that may wait.
     pub(crate) fn put_container(&self, container: &Container) -> Result<()> {
-        self.0.records.put(&Record::Container(container.record()))
-    }
-
-    async fn save(&self, record: Record) -> Result<()> {
-        let inner = Arc::clone(&self.0);
-        crate::supervisor::blocking(move || inner.records.put(&record)).await
+        let now = || Record::Container(container.record());
+        self.0.records.put(&container.place, now)
     }
 
     pub(crate) fn event(&self, what: What, pod: &str, container: &str) {

@@ -11,7 +11,7 @@ use supervise::Parts;
 use tokio::sync::watch;
 
 use crate::operation::lock;
-use crate::record::PodRecord;
+use crate::record::{Place, PodRecord};
 
 /// Where a pod is in its life.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,6 +34,7 @@ pub struct Pod {
     /// Its directory below the run directory.
     pub dir: PathBuf,
     pub(crate) record: Mutex<PodRecord>,
+    pub(crate) place: Place,
     pub(crate) phase: watch::Sender<PodPhase>,
     /// The supervisor, to be waited for.
     pub(crate) supervisor: Mutex<Option<Child>>,
@@ -55,6 +56,7 @@ impl Pod {
             id: record.id.clone(),
             dir,
             record: Mutex::new(record),
+            place: Place::default(),
             phase: watch::Sender::new(phase),
             supervisor: Mutex::default(),
             kept: Mutex::default(),

@@ -180,6 +180,13 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
         .collect()
 }
 
+/// Where the record of one pod or container is written: by one at a time, so that the newest is
+/// the last, and by nobody once it was removed, as the news of an end may come after that.
+#[derive(Debug, Default)]
+pub struct Place {
+    is_gone: Mutex<bool>,
+}
+
 /// All records.
 #[derive(Debug)]
 pub struct Records {
@@ -221,11 +228,19 @@ impl Records {
         Ok((records, all.into_values().collect()))
     }
 
-    /// Writes one down. It is safe from the daemon's end when this returns.
+    /// Writes one down as it is now. It is safe from the daemon's end when this returns.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn put(&self, record: &Record) -> Result<()> {
+    pub fn put(&self, place: &Place, now: impl FnOnce() -> Record) -> Result<()> {
+        let is_gone = lock(&place.is_gone);
+        if *is_gone {
+            return Ok(());
+        }
+        self.write(&now())
+    }
+
+    fn write(&self, record: &Record) -> Result<()> {
         let bytes = serde_json::to_vec(record).doing(|| format!("record {}", record.id()))?;
         if record.boot() == self.boot {
             let path = self.dir.join(record.id());
@@ -238,18 +253,22 @@ impl Records {
         Ok(())
     }
 
-    /// Forgets one.
+    /// Forgets one; what is still to be written of it is not.
     ///
     /// # Errors
     /// The file cannot be removed.
-    pub fn remove(&self, id: &str) -> Result<()> {
+    pub fn remove(&self, place: &Place, id: &str) -> Result<()> {
+        let mut is_gone = lock(&place.is_gone);
         let path = self.dir.join(id);
         self.changes.add(id, None);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                 Err(Error::failed(format!("unlink({})", path.display()), e))
             }
-            _ => Ok(()),
+            _ => {
+                *is_gone = true;
+                Ok(())
+            }
         }
     }
 }
@@ -431,9 +450,12 @@ mod tests {
         let ids = |all: &[Record]| all.iter().map(|r| r.id().to_owned()).collect::<Vec<_>>();
         let (records, none) = Records::open(&run, &state, "one").unwrap();
         assert!(none.is_empty());
-        records.put(&pod("one", "a")).unwrap();
-        records.put(&pod("one", "b")).unwrap();
-        records.remove("b").unwrap();
+        let (a, b) = (Place::default(), Place::default());
+        records.put(&a, || pod("one", "a")).unwrap();
+        records.put(&b, || pod("one", "b")).unwrap();
+        records.remove(&b, "b").unwrap();
+        // The news of its end is late.
+        records.put(&b, || pod("one", "b")).unwrap();
         drop(records);
         let (records, same_boot) = Records::open(&run, &state, "one").unwrap();
         assert_eq!(ids(&same_boot), ["a"]);
@@ -447,7 +469,7 @@ mod tests {
         let (records, next_boot) = Records::open(&run, &state, "two").unwrap();
         assert_eq!(ids(&next_boot), ["a"]);
         // Without the database the files of this boot still count.
-        records.put(&pod("two", "c")).unwrap();
+        records.put(&Place::default(), || pod("two", "c")).unwrap();
         drop(records);
         fs::remove_file(state.join("pods.redb")).unwrap();
         let (_, crash) = Records::open(&run, &state, "two").unwrap();

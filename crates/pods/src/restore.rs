@@ -13,7 +13,7 @@ use crate::images;
 use crate::journal::{What, now};
 use crate::operation::lock;
 use crate::pod::{Pod, PodPhase};
-use crate::record::{ContainerRecord, Ended, PodRecord, Record};
+use crate::record::{ContainerRecord, Ended, Place, PodRecord, Record};
 use crate::run_pod;
 use crate::supervisor::{adopt_strays, blocking, keep, translate};
 use crate::take_down::Errors;
@@ -92,7 +92,7 @@ impl Engine {
                     errors.note(images::unmount(engine.images(), key));
                 }
                 errors.result()?;
-                engine.0.records.remove(&record.id)
+                engine.0.records.remove(&Place::default(), &record.id)
             };
             self.log("a container without its pod", blocking(remove).await);
             return;

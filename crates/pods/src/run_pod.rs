@@ -13,7 +13,7 @@ use crate::journal::{What, now};
 use crate::oci::{self, PodNamespaces, SandboxInput, cgroup::Driver};
 use crate::operation::{Operation, Outcome, Undo, lock};
 use crate::pod::{self, Pod, PodPhase};
-use crate::record::{PodRecord, Record};
+use crate::record::PodRecord;
 use crate::supervisor::blocking;
 use crate::take_down::stubbornly;
 
@@ -161,7 +161,7 @@ impl Engine {
     fn prepare_pod(&self, operation: &Operation, pod: &Pod) -> Result<PathBuf> {
         operation.stage("record");
         // Before anything is made, so that the next daemon finds what to clear away.
-        self.0.records.put(&Record::Pod(pod.record()))?;
+        self.put_pod(pod)?;
         operation.stage("supervisor");
         pod.launch_now(self, false)?;
         operation.stage("files");

@@ -264,7 +264,7 @@ impl Engine {
                 errors.note(remove_parent(&record.cgroup_parent));
             }
             errors.result()?;
-            engine.0.records.remove(&pod.id)
+            engine.0.records.remove(&pod.place, &pod.id)
         })
         .await
     }

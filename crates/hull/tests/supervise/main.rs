@@ -13,4 +13,5 @@ mod foreign;
 mod life;
 mod logs;
 mod peers;
+mod starts;
 mod support;
