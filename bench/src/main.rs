@@ -136,7 +136,7 @@ fn measure(options: &Options, plain: bool, work: &Path) -> Result<()> {
     let meter = stage::Meter::join(&parent)?;
     let bundles = Bundles::new(work, &parent)?;
     let complaints = File::create(work.join("complaints"))?;
-    let (mut peers, missing) = peers::find(&options.hull, work);
+    let (mut peers, missing) = peers::find(&options.hull, &stage::memory(work)?);
     if !plain {
         peers.retain(|p| p.name == "hull");
     }

@@ -20,11 +20,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// The runtime called `name` at `path`, its state below `work`.
+    /// The runtime called `name` at `path`, its state root in `states`.
     ///
     /// # Errors
     /// It cannot be run.
-    pub fn new(name: &str, path: &Path, work: &Path) -> Result<Self> {
+    pub fn new(name: &str, path: &Path, states: &Path) -> Result<Self> {
         let out = std::process::Command::new(path).arg("--version").output()?;
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let Some(version) = text.lines().next().filter(|_| out.status.success()) else {
@@ -34,7 +34,7 @@ impl Peer {
             name: name.to_owned(),
             path: path.to_owned(),
             version: version.to_owned(),
-            state: work.join(format!("state-{name}")),
+            state: states.join(name),
         })
     }
 
@@ -51,7 +51,7 @@ impl Peer {
 
 /// Looks for the runtimes: hull where it was built, the others in the administrator's path, youki
 /// also where `cargo install --root target/youki` puts it.
-pub fn find(hull: &Path, work: &Path) -> (Vec<Peer>, Vec<String>) {
+pub fn find(hull: &Path, states: &Path) -> (Vec<Peer>, Vec<String>) {
     let mut found = Vec::new();
     let mut missing = Vec::new();
     let in_path = |name: &str| {
@@ -74,7 +74,7 @@ pub fn find(hull: &Path, work: &Path) -> (Vec<Peer>, Vec<String>) {
             missing.push(format!("{name} was not found"));
             continue;
         };
-        match Peer::new(name, &path, work) {
+        match Peer::new(name, &path, states) {
             Ok(peer) => found.push(peer),
             Err(e) => missing.push(format!("{name}: {e:#}")),
         }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// CLONE_NEWNS of clone(2).
@@ -31,6 +33,19 @@ pub fn enter(plain: bool) -> Result<()> {
         unmount(&path, UnmountFlags::DETACH).with_context(|| format!("umount {path:?}"))?;
     }
     Ok(())
+}
+
+/// A directory in memory below `work`, for what runtimes keep below /run. It goes with this
+/// process's mount namespace.
+///
+/// # Errors
+/// Kernel errors.
+pub fn memory(work: &Path) -> Result<PathBuf> {
+    let dir = work.join("state");
+    fs::create_dir(&dir)?;
+    let none = MountFlags::empty();
+    mount("tmpfs", &dir, "tmpfs", none, None).with_context(|| format!("mount tmpfs {dir:?}"))?;
+    Ok(dir)
 }
 
 /// Processor time of this process and all that it starts, wherever they end up.
