@@ -1,5 +1,6 @@
 //! Starts that take long, and containers that must not come to be.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -110,4 +111,36 @@ fn a_container_whose_log_cannot_be_opened_does_not_come_to_be() {
     // What the killed worker had made already goes as hulld has it go.
     pod.client.delete(&id, true).unwrap();
     assert_eq!(pod.run_to_end("c", "exit 7").ended.code, Some(7));
+}
+
+#[test]
+fn a_container_may_end_before_who_has_made_it() {
+    let mut pod = Pod::new("short");
+    let names: Vec<String> = (0..60).map(|n| format!("c{n}")).collect();
+    // Its maker runs on a busy processor, or does not.
+    let busy = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while busy.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        for name in &names {
+            let create = Create {
+                start: true,
+                ..pod.script(name, "exit 7")
+            };
+            pod.create(create);
+            assert_eq!(pod.exit(name).ended.code, Some(7));
+        }
+        busy.store(false, Ordering::Relaxed);
+    });
+    let supervisor = pod.supervisor();
+    let children = format!("/proc/{supervisor}/task/{supervisor}/children");
+    wait_until("everybody is waited for", || {
+        let left = std::fs::read_to_string(&children).unwrap();
+        left.trim().is_empty().then_some(())
+    });
 }

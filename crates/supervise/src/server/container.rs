@@ -87,7 +87,7 @@ impl Container {
 
     /// Whether this pid is its first process, which has not been waited for.
     pub fn is_process(&self, pid: i32) -> bool {
-        self.status.pid == pid && self.ended.is_none() && !self.adopted
+        self.status.pid == pid && self.pidfd.is_some() && !self.adopted
     }
 
     /// As it is now.
@@ -387,4 +387,23 @@ impl Supervisor {
 fn do_not_block(fd: &OwnedFd) -> Result<()> {
     let flags = fcntl_getfl(fd).context("fcntl", || "F_GETFL")?;
     Ok(fcntl_setfl(fd, flags | OFlags::NONBLOCK).context("fcntl", || "F_SETFL, O_NONBLOCK")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_taken_once() {
+        let pid = rustix::process::getpid();
+        let number = pid.as_raw_nonzero().get();
+        let mut container = Container::default();
+        container.status.pid = number;
+        container.pidfd = Some((sys::pidfd::open(pid).unwrap(), None));
+        assert!(container.is_process(number));
+        // What is waited for later, because it was its maker's child until then, is an orphan.
+        container.pidfd = None;
+        container.status.phase = Phase::Exited;
+        assert!(!container.is_process(number));
+    }
 }

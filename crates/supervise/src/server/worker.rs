@@ -31,8 +31,8 @@ pub(super) enum Job {
     Exec(u64),
     /// Kills all processes of a container.
     Kill(u64),
-    /// Nothing more: what it was for is done.
-    Over,
+    /// Nothing more: the container is made, and becomes the supervisor's when its maker ends.
+    Over(u64),
 }
 
 /// A worker at work.
@@ -145,7 +145,10 @@ impl Supervisor {
             self.poller.remove(&worker.channel, ear);
         }
         if worker.said.complete {
-            let job = std::mem::replace(&mut worker.job, Job::Over);
+            let job = worker.job;
+            if let Job::Create(container, _) = job {
+                worker.job = Job::Over(container);
+            }
             let outcome = std::mem::take(&mut worker.said);
             self.finish(job, outcome);
         }
@@ -158,7 +161,8 @@ impl Supervisor {
             Job::Delete(container, caller) => self.deleted(container, caller, outcome),
             Job::Exec(command) => self.command_started(command, outcome),
             Job::Kill(container) => self.killed(container, outcome),
-            Job::Over => {}
+            // It may have ended before it was our child.
+            Job::Over(container) => self.on_container_end(container),
         }
     }
 
