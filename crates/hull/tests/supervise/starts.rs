@@ -9,13 +9,19 @@ use supervise::protocol::{Create, LogOptions, Phase};
 
 use crate::support::{Pod, is_alive, wait_until};
 
-/// A container whose program waits for a hook in the container that does not end.
-fn held(pod: &Pod) -> Create {
-    pod.bundle("held", |c| {
+/// Begins to start a container, called `held`, whose hook in the container does not end: its id, its
+/// first process, and who waits for the start.
+fn begin_to_start(pod: &mut Pod) -> (String, i32, JoinHandle<supervise::Result<()>>) {
+    let create = pod.bundle("held", |c| {
         c["hooks"] = json!({"startContainer": [
             {"path": "/bin/sleep", "args": ["sleep", "1000"]}
         ]});
-    })
+    });
+    let id = create.id.clone();
+    let (init, _) = pod.create(create);
+    let start = start_beside(pod, &id);
+    wait_for_hook(init);
+    (id, init, start)
 }
 
 /// Asks for a start over a connection of its own.
@@ -36,11 +42,7 @@ fn wait_for_hook(init: i32) {
 #[test]
 fn nobody_waits_for_a_start_but_who_has_asked_for_it() {
     let mut pod = Pod::new("slow-start");
-    let create = held(&pod);
-    let id = create.id.clone();
-    let (init, _) = pod.create(create);
-    let start = start_beside(&pod, &id);
-    wait_for_hook(init);
+    let (id, init, start) = begin_to_start(&mut pod);
     let e = pod.client.start(&id).unwrap_err();
     assert!(e.to_string().contains("not one that can be started"), "{e}");
     pod.run_to_end("other", "echo out");
@@ -57,11 +59,7 @@ fn nobody_waits_for_a_start_but_who_has_asked_for_it() {
 #[test]
 fn a_container_that_is_stopped_while_it_is_started_ends() {
     let mut pod = Pod::new("stopped-start");
-    let create = held(&pod);
-    let id = create.id.clone();
-    let (init, _) = pod.create(create);
-    let start = start_beside(&pod, &id);
-    wait_for_hook(init);
+    let (_, init, start) = begin_to_start(&mut pod);
     pod.stop("held", 15, Duration::from_secs(1000));
     start.join().unwrap().unwrap_err();
     assert_eq!(pod.exit("held").ended.signal, Some(9));

@@ -211,11 +211,10 @@ impl Supervisor {
                 self.on_container_end(key);
             } else if let Some((&key, _)) = command {
                 self.on_command_end(key);
-            } else {
-                // An orphan, or a worker that was waited for above.
-                let none = rustix::process::WaitOptions::NOHANG;
-                let _ = rustix::process::waitpid(Some(pid), none);
             }
+            // Whoever is left is an orphan; all others were waited for above.
+            let none = rustix::process::WaitOptions::NOHANG;
+            let _ = rustix::process::waitpid(Some(pid), none);
         }
     }
 
