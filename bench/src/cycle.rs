@@ -19,6 +19,10 @@ use crate::stats::Samples;
 /// The steps, in the order of the table.
 pub const STEPS: [&str; 5] = ["run", "create", "start", "exec", "delete"];
 
+/// Between two steps: the kernel clears away namespaces and control groups after their last
+/// process has gone, and holds locks meanwhile that the next step needs.
+const SETTLE: Duration = Duration::from_millis(20);
+
 /// What was measured of one program.
 #[derive(Debug, Default)]
 pub struct Measured {
@@ -39,6 +43,7 @@ impl Measured {
         meter: &Meter,
         step: impl FnOnce() -> Result<Took>,
     ) -> Result<Took> {
+        std::thread::sleep(SETTLE);
         let before = meter.read();
         let took = step().context(name)?;
         let after = meter.read();

@@ -154,9 +154,7 @@ fn measure(options: &Options, plain: bool, work: &Path) -> Result<()> {
             measured.iter_mut().for_each(|m| *m = Measured::default());
             ground = Measured::default();
         }
-        for at in 0..peers.len() {
-            // Each round begins with another program.
-            let at = (at + n) % peers.len();
+        for at in turns(peers.len())? {
             round.of(&peers[at], &mut measured[at]);
         }
         ground.time("run", &meter, || floor::run(&bundles.root()))?;
@@ -179,6 +177,18 @@ fn measure(options: &Options, plain: bool, work: &Path) -> Result<()> {
     });
     fs::write(work.join("results.json"), results.to_string())?;
     Ok(())
+}
+
+/// The numbers below `count` in an order drawn by lot: a fixed one would give each program the same
+/// one before it, and what that leaves to the kernel to clear away.
+fn turns(count: usize) -> Result<Vec<usize>> {
+    let mut lots = vec![[0; 8]; count];
+    for lot in &mut lots {
+        rustix::rand::getrandom(lot.as_mut_slice(), rustix::rand::GetRandomFlags::empty())?;
+    }
+    let mut order: Vec<usize> = (0..count).collect();
+    order.sort_by_key(|&at| lots[at]);
+    Ok(order)
 }
 
 fn describe(peer: &Peer, measured: &Measured, limit: Option<u64>) -> Result<Value> {
