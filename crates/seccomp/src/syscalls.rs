@@ -19,6 +19,73 @@ pub(crate) const VERSION: u32 = {
     hash
 };
 
+const CALLS: usize = ROWS.len();
+
+/// The rows' names. Not as references: hundreds of those would have to be relocated whenever the
+/// program starts, which costs more than all else that is done with them.
+static NAMES: [Name; CALLS] = {
+    let mut names = [Name::EMPTY; CALLS];
+    let mut row = 0;
+    while row < CALLS {
+        names[row] = Name::new(ROWS[row].0);
+        row += 1;
+    }
+    names
+};
+
+/// The rows' numbers.
+static NUMBERS: [[u32; Table::ALL.len()]; CALLS] = {
+    let mut numbers = [[0; Table::ALL.len()]; CALLS];
+    let mut row = 0;
+    while row < CALLS {
+        numbers[row] = ROWS[row].1;
+        row += 1;
+    }
+    numbers
+};
+
+/// The name of a call, padded.
+struct Name {
+    text: [u8; Self::LONGEST],
+    length: usize,
+}
+
+impl Name {
+    const LONGEST: usize = {
+        let mut longest = 0;
+        let mut row = 0;
+        while row < CALLS {
+            if ROWS[row].0.len() > longest {
+                longest = ROWS[row].0.len();
+            }
+            row += 1;
+        }
+        longest
+    };
+    const EMPTY: Self = Self {
+        text: [0; Self::LONGEST],
+        length: 0,
+    };
+
+    const fn new(name: &str) -> Self {
+        let mut made = Self::EMPTY;
+        while made.length < name.len() {
+            made.text[made.length] = name.as_bytes()[made.length];
+            made.length += 1;
+        }
+        made
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+
+    fn text(&'static self) -> &'static str {
+        // It was made from one.
+        std::str::from_utf8(self.bytes()).unwrap_or_default()
+    }
+}
+
 /// A table of system calls; architectures that differ in byte order only share one.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[expect(missing_docs, reason = "named like the architectures")]
@@ -57,14 +124,15 @@ pub(crate) struct Finder {
 impl Finder {
     /// Finds a call that at least one architecture has.
     pub(crate) fn find(&mut self, name: &str) -> Option<Row> {
-        let behind = ROWS.iter().skip(self.next).take(4);
-        let near = behind.zip(self.next..).find(|((n, _), _)| *n == name);
+        let name = name.as_bytes();
+        let behind = NAMES.iter().skip(self.next).take(4);
+        let near = behind.zip(self.next..).find(|(n, _)| n.bytes() == name);
         let at = match near {
             Some((_, at)) => at,
-            None => ROWS.binary_search_by(|(n, _)| (*n).cmp(name)).ok()?,
+            None => NAMES.binary_search_by(|n| n.bytes().cmp(name)).ok()?,
         };
         self.next = at + 1;
-        Some(Row(&ROWS[at].1))
+        Some(Row(&NUMBERS[at]))
     }
 }
 
@@ -109,14 +177,14 @@ impl Table {
     /// The name of a number.
     #[must_use]
     pub fn name(self, number: u32) -> Option<&'static str> {
-        let row = ROWS
+        let row = NUMBERS
             .iter()
-            .find(|(_, row)| Row(row).number(self) == Some(number));
-        row.map(|(name, _)| *name)
+            .position(|row| Row(row).number(self) == Some(number));
+        row.map(|at| NAMES[at].text())
     }
 }
 
 /// All names, sorted.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    ROWS.iter().map(|(name, _)| *name)
+    NAMES.iter().map(Name::text)
 }
