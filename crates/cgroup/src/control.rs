@@ -25,6 +25,13 @@ impl Manager {
         }
     }
 
+    /// Removes the group that tells which processes there are, if there is none in it nor below:
+    /// cheaper than to look. What systemd has made is left to systemd.
+    pub fn remove_if_deserted(&self) -> bool {
+        let own = self.main_dir().filter(|_| self.scope.is_none());
+        own.is_some_and(|dir| dir.rmdir().is_ok())
+    }
+
     /// Freezes all processes, and waits until they are. The unified tree's freezer is preferred,
     /// also on hybrid machines: its tasks can be killed while frozen.
     ///

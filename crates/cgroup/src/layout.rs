@@ -104,8 +104,12 @@ impl Layout {
                 c => (c.strip_prefix("name=").unwrap_or(c), Version::One),
             };
             let mountpoint = top.join(name);
-            if tree_at(&mountpoint) != Some(version) {
-                return None;
+            match (tree_at(&mountpoint), version) {
+                (found, _) if found == Some(version) => {}
+                // The kernel always has one. Where it is mounted somewhere else, it is somebody's
+                // own (Cilium's, for example), not the machine's.
+                (None, Version::Two) => continue,
+                _ => return None,
             }
             let found = hierarchy(controllers, path, mountpoint);
             match version {
@@ -113,15 +117,14 @@ impl Layout {
                 Version::Two => unified = Some(found),
             }
         }
-        // Without one of them the machine is not of the usual hybrid kind.
-        if v1.is_empty() || unified.is_none() {
+        if v1.is_empty() {
             return None;
         }
-        Some(Self {
-            mode: Mode::Hybrid,
-            v1,
-            unified,
-        })
+        let mode = match unified {
+            Some(_) => Mode::Hybrid,
+            None => Mode::V1,
+        };
+        Some(Self { mode, v1, unified })
     }
 
     /// The layout by texts of /proc/self/mountinfo and /proc/self/cgroup,
@@ -370,12 +373,18 @@ garbage
         // The same as by the mounts.
         let short = Layout::conventional(OWN, tree).unwrap();
         assert_eq!(Some(short), Layout::parse(HYBRID, OWN, false));
-        // A hierarchy that is elsewhere, and no unified tree.
+        // A hierarchy that is elsewhere.
         assert_eq!(
             Layout::conventional(&format!("9:pids:/\n{OWN}"), tree),
             None
         );
-        assert_eq!(Layout::conventional("4:memory:/\n", tree), None);
+        // No unified tree, or none in its place.
+        for own in ["4:memory:/\n", "4:memory:/\n0::/\n"] {
+            let one = |path: &Path| path.ends_with("memory").then_some(Version::One);
+            let short = Layout::conventional(own, one).unwrap();
+            assert_eq!((short.mode, short.v1.len()), (Mode::V1, 1));
+            assert_eq!(short.unified, None);
+        }
         let v2 = |_: &Path| Some(Version::Two);
         let short = Layout::conventional("1:name=x:/\n0::/a\n", v2).unwrap();
         assert_eq!((short.mode, short.v1.len()), (Mode::V2, 0));

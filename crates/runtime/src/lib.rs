@@ -69,11 +69,19 @@ pub type Warn<'a> = &'a mut dyn FnMut(&str);
 /// other than the first.
 #[must_use]
 pub fn is_rootless() -> bool {
-    let in_first_namespace = || {
-        let map = sys::file::read_text("/proc/self/uid_map".as_ref()).unwrap_or_default();
-        let fields: Vec<&str> = map.split_ascii_whitespace().collect();
-        // The first namespace maps every id to itself; so may others, but they gain nothing.
-        fields == ["0", "0", "4294967295"]
-    };
+    // A runtime stays in its user namespace; only its children leave it.
+    static FIRST: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    !rustix::process::geteuid().is_root() || !*FIRST.get_or_init(in_first_namespace)
+}
+
+/// The same in a child that may have changed its user namespace.
+pub(crate) fn has_become_rootless() -> bool {
     !rustix::process::geteuid().is_root() || !in_first_namespace()
+}
+
+fn in_first_namespace() -> bool {
+    let map = sys::file::read_text("/proc/self/uid_map".as_ref()).unwrap_or_default();
+    let fields: Vec<&str> = map.split_ascii_whitespace().collect();
+    // The first namespace maps every id to itself; so may others, but they gain nothing.
+    fields == ["0", "0", "4294967295"]
 }

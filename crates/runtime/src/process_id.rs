@@ -39,8 +39,10 @@ impl ProcessId {
     /// /proc cannot be read.
     pub fn own() -> Result<Self> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
-        let own = Self::of(pid)?;
-        own.ok_or_else(|| sys::Error::new("open", format!("/proc/{pid}/stat"), Errno::SRCH).into())
+        let stat = parse_stat(&sys::process::own_stat()?);
+        let stat = stat.ok_or_else(|| sys::Error::new("read", "/proc/self/stat", Errno::INVAL));
+        let (_, start_time) = stat?;
+        Ok(Self { pid, start_time })
     }
 
     /// Whether it still runs. A zombie does not.

@@ -318,14 +318,17 @@ impl ContainerDir {
     /// # Errors
     /// open(2)'s, write(2)'s.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.put(name, OFlags::TRUNC, bytes)
+        self.write_to(self.open_to_write(name, OFlags::TRUNC)?, name, bytes)
     }
 
-    fn put(&self, name: &str, how: OFlags, bytes: &[u8]) -> Result<()> {
+    fn open_to_write(&self, name: &str, how: OFlags) -> Result<std::fs::File> {
         let flags = how | OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR)
-            .map_err(|e| self.error("openat", name, e))?;
-        std::io::Write::write_all(&mut std::fs::File::from(file), bytes)
+        let file = rustix::fs::openat(&self.dir, name, flags, Mode::RUSR | Mode::WUSR);
+        Ok(file.map_err(|e| self.error("openat", name, e))?.into())
+    }
+
+    fn write_to(&self, mut file: std::fs::File, name: &str, bytes: &[u8]) -> Result<()> {
+        std::io::Write::write_all(&mut file, bytes)
             .context("write", || self.path.join(name).display().to_string())?;
         Ok(())
     }
@@ -443,12 +446,17 @@ impl ContainerDir {
         matches!((named, own), (Ok(a), Ok(b)) if (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino))
     }
 
-    /// Appends to a file of mode 0600.
+    /// Appends to a file of mode 0600, unless it has `limit` bytes already.
     ///
     /// # Errors
-    /// open(2)'s, write(2)'s.
-    pub fn append(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        self.put(name, OFlags::APPEND, bytes)
+    /// open(2)'s, fstat(2)'s, write(2)'s.
+    pub fn append(&self, name: &str, bytes: &[u8], limit: u64) -> Result<()> {
+        let file = self.open_to_write(name, OFlags::APPEND)?;
+        let has = rustix::fs::fstat(&file).map_err(|e| self.error("fstat", name, e))?;
+        if u64::try_from(has.st_size).is_ok_and(|size| size < limit) {
+            self.write_to(file, name, bytes)?;
+        }
+        Ok(())
     }
 
     fn remove_as(&self, root: &StateRoot, name: &str) -> Result<()> {

@@ -62,7 +62,7 @@ pub fn teardown(
 /// Kills what still runs (without a pid namespace of its own a container's processes outlive
 /// the first one), then removes the groups.
 fn clear_cgroups(mut manager: Manager) -> Result<()> {
-    if !manager.procs(true)?.is_empty() {
+    if !manager.remove_if_deserted() && !manager.procs(true)?.is_empty() {
         manager.kill()?;
     }
     Ok(manager.delete()?)

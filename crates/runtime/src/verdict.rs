@@ -19,19 +19,16 @@ pub const SLACK: usize = 16;
 /// In the directory of a container: a line for each thing that was done to it or went wrong.
 pub const NOTES: &str = "notes";
 /// Nobody wants to read more than these bytes of them.
-const NOTES_LIMIT: usize = 16 << 10;
+const NOTES_LIMIT: u64 = 16 << 10;
 /// Beside it: the kernel's files of its control groups and of its first process.
 pub const FACTS: &str = "facts";
 
 /// Writes down something about a container, with the time. Best effort: what was done is done.
 pub fn note(container: &Container, what: &str, detail: &str) {
-    let told = container.dir.read(NOTES).unwrap_or_default();
-    if told.len() < NOTES_LIMIT {
-        let detail = detail.trim_end().replace('\n', " ");
-        let line = format!("{} {what} {detail}\n", crate::clock::now_rfc3339());
-        // A container is not worse for lacking a line of its story.
-        let _ = container.dir.append(NOTES, line.as_bytes());
-    }
+    let detail = detail.trim_end().replace('\n', " ");
+    let line = format!("{} {what} {detail}\n", crate::clock::now_rfc3339());
+    // A container is not worse for lacking a line of its story.
+    let _ = container.dir.append(NOTES, line.as_bytes(), NOTES_LIMIT);
 }
 
 /// How long each stage of something took: what a slow start is judged by. Far coarser than

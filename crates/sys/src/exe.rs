@@ -241,9 +241,9 @@ fn sealed_nothing() -> Result<OwnedFd> {
 
 /// Names `executable` as ours. All other fields of the process's memory map stay what they are.
 fn set_executable(executable: &OwnedFd) -> Result<()> {
-    let path = "/proc/self/stat";
-    let stat = crate::file::read(path.as_ref())?;
-    let mut map = layout(&stat).ok_or_else(|| Error::new("read", path, Errno::INVAL))?;
+    let stat = crate::process::own_stat()?;
+    let mut map =
+        layout(&stat).ok_or_else(|| Error::new("read", "/proc/self/stat", Errno::INVAL))?;
     // SAFETY: sbrk(0) only asks.
     map.brk = unsafe { libc::sbrk(0) } as u64;
     map.exe_fd = executable.as_raw_fd();

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use rustix::io::Errno;
 use rustix::process::Pid;
@@ -30,6 +31,23 @@ pub enum Cloned {
         /// Close-on-exec.
         pidfd: OwnedFd,
     },
+}
+
+/// What [`own_stat`] has read; nothing in a child.
+static OWN_STAT: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+
+/// proc_pid_stat(5) of this process, as it was when this was first called: the kernel takes a
+/// while to write it.
+///
+/// # Errors
+/// open(2)'s, read(2)'s.
+pub fn own_stat() -> Result<Vec<u8>> {
+    let mut kept = OWN_STAT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(text) = &*kept {
+        return Ok(text.clone());
+    }
+    let text = crate::file::read("/proc/self/stat".as_ref())?;
+    Ok(kept.insert(text).clone())
 }
 
 const CLONE_PIDFD: u64 = 0x1000;
@@ -130,7 +148,10 @@ fn outcome(
     args: &CloneArgs<'_>,
 ) -> Result<Cloned> {
     match pid {
-        0 => Ok(Cloned::Child),
+        0 => {
+            *OWN_STAT.lock().unwrap_or_else(PoisonError::into_inner) = None;
+            Ok(Cloned::Child)
+        }
         -1 => Err(Error::new(call, args.describe(), last_errno())),
         pid => {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
