@@ -32,13 +32,12 @@ pub fn trim() {
     };
 }
 
-/// Gives freed heap and the mapped pages of our own code back to the kernel, and waits until `fd`
-/// is readable. What is needed then comes back from the page cache by itself.
+/// Gives the mapped pages of our own code back to the kernel, and waits until `fd` is readable.
+/// What is needed then comes back from the page cache by itself.
 ///
 /// # Errors
 /// poll(2)'s.
 pub fn rest(fd: impl AsFd) -> Result<()> {
-    trim();
     let mut ranges = [(std::ptr::null_mut::<c_void>(), 0); MOST_SEGMENTS];
     let all = segments().0;
     let constant = all.iter().filter(|s| !s.is_writable());

@@ -7,13 +7,20 @@ use rustix::io::Errno;
 use crate::process::last_errno;
 use crate::{Error, Result};
 
-/// A set of signals.
+/// SIGRTMAX of signal(7).
+const LAST: i32 = 64;
+/// Size of the kernel's sets, in bytes.
+const SET: usize = size_of::<u64>();
+
+/// A set of signals, as the kernel has it. The C libraries' own functions do not let programs name
+/// signals that they use themselves, and do not agree on which: for musl 34 is one of them, for
+/// the rest of the world it is SIGRTMIN.
 #[derive(Clone, Copy)]
-pub struct SignalSet(libc::sigset_t);
+pub struct SignalSet(u64);
 
 impl std::fmt::Debug for SignalSet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let members = (1..=64).filter(|&n| self.contains(n));
+        let members = (1..=LAST).filter(|&n| self.contains(n));
         f.debug_set().entries(members).finish()
     }
 }
@@ -21,45 +28,40 @@ impl std::fmt::Debug for SignalSet {
 impl SignalSet {
     /// No signal.
     #[must_use]
-    pub fn empty() -> Self {
-        let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: sigemptyset writes the whole set.
-        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-        // SAFETY: sigemptyset has just initialised it.
-        Self(unsafe { set.assume_init() })
+    pub const fn empty() -> Self {
+        Self(0)
     }
 
-    /// Every signal.
+    /// Every signal but 32 and 33, which C libraries send themselves where there are threads.
     #[must_use]
-    pub fn full() -> Self {
-        let mut set = std::mem::MaybeUninit::uninit();
-        // SAFETY: sigfillset writes the whole set.
-        unsafe { libc::sigfillset(set.as_mut_ptr()) };
-        // SAFETY: sigfillset has just initialised it.
-        Self(unsafe { set.assume_init() })
+    pub const fn full() -> Self {
+        Self(u64::MAX).without(32).without(33)
     }
 
     /// With one signal more; numbers that are no signal are passed over.
     #[must_use]
-    pub fn with(mut self, signal: i32) -> Self {
-        // SAFETY: the set is initialised; a bad number is EINVAL, not undefined.
-        unsafe { libc::sigaddset(&raw mut self.0, signal) };
-        self
+    pub const fn with(self, signal: i32) -> Self {
+        Self(self.0 | bit(signal))
     }
 
     /// Without one signal.
     #[must_use]
-    pub fn without(mut self, signal: i32) -> Self {
-        // SAFETY: the set is initialised; a bad number is EINVAL, not undefined.
-        unsafe { libc::sigdelset(&raw mut self.0, signal) };
-        self
+    pub const fn without(self, signal: i32) -> Self {
+        Self(self.0 & !bit(signal))
     }
 
     /// Whether a signal is in it.
     #[must_use]
-    pub fn contains(&self, signal: i32) -> bool {
-        // SAFETY: the set is initialised; a bad number is -1, not undefined.
-        unsafe { libc::sigismember(&raw const self.0, signal) == 1 }
+    pub const fn contains(&self, signal: i32) -> bool {
+        self.0 & bit(signal) != 0
+    }
+}
+
+const fn bit(signal: i32) -> u64 {
+    if signal < 1 || signal > LAST {
+        0
+    } else {
+        1 << (signal - 1)
     }
 }
 
@@ -69,13 +71,14 @@ impl SignalSet {
 /// sigprocmask(2)'s.
 pub fn set_mask(set: &SignalSet) -> Result<SignalSet> {
     let mut old = SignalSet::empty();
-    // SAFETY: both sets are initialised and live through the call.
-    let r = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set.0, &raw mut old.0) };
+    let (call, how) = (libc::SYS_rt_sigprocmask, libc::SIG_SETMASK);
+    // SAFETY: both sets are initialised, have the size given, and live through the call.
+    let r = unsafe { libc::syscall(call, how, &raw const set.0, &raw mut old.0, SET) };
     if r == 0 {
         Ok(old)
     } else {
         let args = format!("SIG_SETMASK, {set:?}");
-        Err(Error::new("sigprocmask", args, Errno::from_raw_os_error(r)))
+        Err(Error::new("sigprocmask", args, last_errno()))
     }
 }
 
@@ -86,13 +89,25 @@ pub fn set_mask(set: &SignalSet) -> Result<SignalSet> {
 /// signalfd(2)'s.
 pub fn signalfd(set: &SignalSet) -> Result<OwnedFd> {
     let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-    // SAFETY: the set is initialised and lives through the call.
-    let fd = unsafe { libc::signalfd(-1, &raw const set.0, flags) };
-    if fd < 0 {
-        return Err(Error::new("signalfd", format!("-1, {set:?}"), last_errno()));
+    // SAFETY: the set is initialised, has the size given, and lives through the call.
+    let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const set.0, SET, flags) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(Error::new("signalfd", format!("-1, {set:?}"), last_errno())),
     }
-    // SAFETY: the kernel has just made this descriptor for us and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// sigaction(2) with SIG_DFL. Numbers that are no signal, SIGKILL and SIGSTOP are refused, which
+/// changes nothing.
+fn set_default(signal: i32) {
+    // The kernel's struct is no longer than this on any architecture; SIG_DFL, no flags, an empty
+    // set are zeros, wherever they are in it.
+    let action = [0_u64; 4];
+    let old: *mut libc::c_void = std::ptr::null_mut();
+    let call = libc::SYS_rt_sigaction;
+    // SAFETY: `action` is readable, the old one is not asked for, SIG_DFL installs no handler.
+    unsafe { libc::syscall(call, signal, &raw const action, old, SET) };
 }
 
 /// The next signal waiting on a descriptor from [`signalfd`], if any.
@@ -122,8 +137,7 @@ pub fn read_signal(fd: &OwnedFd) -> Result<Option<i32>> {
 /// # Errors
 /// sigprocmask(2)'s.
 pub fn reset_for_exec() -> Result<()> {
-    // SAFETY: SIG_DFL installs no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    set_default(libc::SIGPIPE);
     set_mask(&SignalSet::empty()).map(drop)
 }
 
@@ -134,12 +148,8 @@ pub fn reset_for_exec() -> Result<()> {
 /// # Errors
 /// sigprocmask(2)'s.
 pub fn forget_inherited() -> Result<()> {
-    /// SIGRTMAX of signal(7).
-    const LAST: i32 = 64;
     for signal in (1..=LAST).filter(|&signal| signal != libc::SIGPIPE) {
-        // SAFETY: SIG_DFL installs no handler. SIGKILL, SIGSTOP and what is the C library's own are
-        // refused.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        set_default(signal);
     }
     set_mask(&SignalSet::empty()).map(drop)
 }
@@ -153,7 +163,17 @@ mod tests {
         let set = SignalSet::empty().with(libc::SIGWINCH).with(libc::SIGTERM);
         assert!(set.contains(libc::SIGWINCH));
         assert!(!set.without(libc::SIGTERM).contains(libc::SIGTERM));
-        assert!(SignalSet::full().contains(libc::SIGHUP));
+        for (signal, is_in) in [
+            (0, false),
+            (1, true),
+            (32, false),
+            (34, true),
+            (64, true),
+            (65, false),
+        ] {
+            assert_eq!(SignalSet::full().contains(signal), is_in, "{signal}");
+        }
+        assert_eq!(SignalSet::empty().with(0).with(65).0, 0);
         assert_eq!(format!("{:?}", SignalSet::empty().with(15)), "{15}");
     }
 
