@@ -12,6 +12,7 @@ use crate::become_program::Descriptors;
 use crate::notify::Listening;
 use crate::root::StateRoot;
 use crate::spawn::Child;
+use crate::spawn::one_cpu::OneCpu;
 use crate::verdict::Stages;
 use crate::{Container, ContainerId, Error, Result, Warn, sweep};
 use build::Building;
@@ -79,6 +80,8 @@ pub struct Created {
     pub console: Option<OwnedFd>,
     /// Where the program says that it is ready, if it starts at once and somebody wants to know.
     pub listening: Option<Listening>,
+    /// Keeps the runtime where the child is.
+    pub(crate) together: Option<OneCpu>,
 }
 
 /// Creates a container; with [`Start::Later`] it then waits for [`crate::start`], otherwise its

@@ -89,6 +89,7 @@ pub fn run(init: Init, mut work: Work<'_>) -> ! {
 /// Everything up to the state `created`.
 fn make(init: &Init, work: &mut Work<'_>) -> Result<Made> {
     let plan = work.plan;
+    sys::heap::leave_inherited();
     spawn::die_with_parent()?;
     init.channel.expect_peer()?;
     sys::signal::forget_inherited()?;
@@ -225,6 +226,7 @@ fn settle(init: &Init, work: &Work<'_>, labels: &Labels, master: Option<OwnedFd>
     if let Some(process) = &work.plan.process {
         check_program(process)?;
     }
+    spawn::one_cpu::leave()?;
     // Others of a shared pid namespace must not read our memory or take our descriptors
     // (CVE-2016-9962). The flag goes with execve(2).
     set_dumpable_behavior(DumpableBehavior::NotDumpable)

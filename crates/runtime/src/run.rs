@@ -28,7 +28,9 @@ pub fn run(root: &StateRoot, request: &Request, options: Options, warn: Warn<'_>
     let container = &created.container;
     let init = container.record.init.ok_or(Error::NotRunning)?;
     let profile = || Ok(created.plan.seccomp.clone());
-    if let Err(e) = start::attend(container, init, &created.child.channel, profile, warn) {
+    let started = start::attend(container, init, &created.child.channel, profile, warn);
+    drop(created.together.take());
+    if let Err(e) = started {
         let mut errors = vec![e];
         errors.extend(created.child.kill().doing(|| "undo").err());
         let undone = teardown::teardown(root, container, true, warn);

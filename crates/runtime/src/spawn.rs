@@ -12,6 +12,7 @@
 //!   that neither parent nor child has: a process goes in between ([`stage`]) that joins, clones
 //!   the child as its own sibling (CLONE_PARENT), and ends.
 
+pub(crate) mod one_cpu;
 mod stage;
 
 use std::fs::File;

@@ -115,6 +115,9 @@ pub fn attend(
 ) -> Result<()> {
     let mut seccomp = Some(seccomp);
     let mut following = Following::begin();
+    if container.record.starts_alone {
+        channel.await_end()?;
+    }
     let result = loop {
         let message = channel.recv()?.map(|(message, _)| message);
         match following.hear(message, warn) {

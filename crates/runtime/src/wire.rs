@@ -185,6 +185,17 @@ impl Channel {
         Ok(())
     }
 
+    /// Waits until the other end has gone; what it has said can still be received. Who need not
+    /// answer is not woken for each message.
+    ///
+    /// # Errors
+    /// poll(2)'s.
+    pub fn await_end(&self) -> Result<()> {
+        let mut fds = [PollFd::new(&self.0, PollFlags::empty())];
+        retry_on_intr(|| poll(&mut fds, None)).context("poll", || "start of a process")?;
+        Ok(())
+    }
+
     /// Waits for [`Message::Go`].
     ///
     /// # Errors

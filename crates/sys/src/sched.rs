@@ -59,6 +59,25 @@ pub fn sched_setattr(attr: &SchedAttr) -> Result<()> {
     done(r, "sched_setattr", || format!("0, {attr:?}"))
 }
 
+/// sched_setaffinity(2) for the calling thread, with all bits set: every CPU that its cpuset
+/// allows. The set is twice the size of the largest kernel's; more than a kernel knows is ignored.
+///
+/// # Errors
+/// sched_setaffinity(2)'s.
+pub fn run_anywhere() -> Result<()> {
+    static ALL: [libc::c_ulong; 256] = [libc::c_ulong::MAX; 256];
+    // SAFETY: `ALL` is readable for the length given.
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_sched_setaffinity,
+            0,
+            size_of_val(&ALL),
+            &raw const ALL,
+        )
+    };
+    done(r, "sched_setaffinity", || "self, all".to_owned())
+}
+
 /// ioprio_set(2) for the calling thread; `value` is class << 13 | priority.
 ///
 /// # Errors

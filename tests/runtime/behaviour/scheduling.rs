@@ -1,6 +1,7 @@
 //! `process.scheduler`, `ioPriority`, `execCPUAffinity`, `linux.memoryPolicy`, `personality`.
 
 use runtime_suite::prelude::*;
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// Policies as stat shows them (sched(7)).
 const OTHER: i64 = 0;
@@ -162,6 +163,29 @@ fn the_cpu_affinity_of_execs_comes_from_the_configuration() {
             "it is not for the first process"
         );
         assert_eq!(t.exec_report(&[]).status("Cpus_allowed_list"), "1");
+    });
+}
+
+#[test]
+fn the_cpus_of_the_caller_are_not_the_containers() {
+    case(|t| {
+        let all = host::status_field("self", "Cpus_allowed_list").expect("a list");
+        t.needs(all != "0", "a second CPU");
+        let mut only = CpuSet::new();
+        only.set(0);
+        // This thread, and what it starts.
+        sched_setaffinity(None, &only).expect("stay on CPU 0");
+        let first = t.report(|_| {});
+        assert_eq!(first.status("Cpus_allowed_list"), all);
+        t.up(|_| {});
+        let init = host::status_field(&t.pid().to_string(), "Cpus_allowed_list");
+        assert_eq!(init.as_ref(), Some(&all));
+        assert_eq!(t.exec_report(&[]).status("Cpus_allowed_list"), all);
+        let mut process = t.config(|_| {})["process"].clone();
+        process["args"] = json!(["/bin/probe", "report"]);
+        process["execCPUAffinity"] = json!({"initial": "0"});
+        let out = t.exec_process(&[], &process).ok();
+        assert_eq!(Report::new(&out.stdout).status("Cpus_allowed_list"), all);
     });
 }
 

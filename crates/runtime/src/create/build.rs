@@ -16,6 +16,7 @@ use crate::container::{CONFIG, START_SOCKET};
 use crate::init::{self, Gate, Work};
 use crate::notify::Listening;
 use crate::root::{ContainerDir, StateRoot};
+use crate::spawn::one_cpu::OneCpu;
 use crate::spawn::{Child, Spawned, spawn};
 use crate::verdict::Stages;
 use crate::wire::Message;
@@ -33,6 +34,7 @@ pub(super) struct Building<'a> {
     listening: Option<Listening>,
     /// The control groups exist, and no one else is in them.
     owns_cgroups: bool,
+    together: Option<OneCpu>,
     stages: Stages,
 }
 
@@ -51,6 +53,7 @@ impl<'a> Building<'a> {
             child: None,
             listening: None,
             owns_cgroups: false,
+            together: None,
             stages,
         }
     }
@@ -74,6 +77,9 @@ impl<'a> Building<'a> {
             .iter()
             .for_each(|w| warn(w));
         self.stages.end("control-groups");
+        let hooks = &self.prepared.plan.hooks;
+        let alone = hooks.create_runtime.is_empty() && hooks.create_container.is_empty();
+        self.together = alone.then(OneCpu::stay);
         self.clone_init()?;
         self.stages.end("process");
         let pid = self.pid()?;
@@ -145,7 +151,7 @@ impl<'a> Building<'a> {
                     no_pivot: self.request.no_pivot,
                     no_new_keyring: self.request.no_new_keyring,
                     // Whom a new user namespace makes of us is seen inside.
-                    rootless: rootless || (!same_users && crate::is_rootless()),
+                    rootless: rootless || (!same_users && crate::has_become_rootless()),
                     descriptors: self.request.descriptors,
                 },
             ),
@@ -252,17 +258,21 @@ impl<'a> Building<'a> {
         self.stages.end("commit");
         self.stages.keep(&self.container);
         let child = self.child.ok_or(Error::NotRunning)?;
+        let starts_alone = self.container.record.starts_alone;
         Ok(Created {
             container: self.container,
             plan: self.prepared.plan,
             child,
             console,
             listening: self.listening,
+            // Programs of others may follow: hooks, an agent.
+            together: self.together.filter(|_| starts_alone),
         })
     }
 
     /// Unmakes everything; the error to report.
     pub fn undo(mut self, root: &StateRoot, error: Error, warn: Warn<'_>) -> Error {
+        self.together = None;
         crate::verdict::note(&self.container, "failed", &error.to_string());
         let mut errors = vec![error];
         let began = self.child.is_some();

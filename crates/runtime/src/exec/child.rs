@@ -7,7 +7,7 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use seccomp::Filter;
 use spec::Plan;
 use spec::oci::ConsoleSize;
-use spec::plan::{CpuAffinityPlan, ProcessPlan};
+use spec::plan::ProcessPlan;
 use sys::Context as _;
 
 use super::enter::Entry;
@@ -15,7 +15,7 @@ use crate::Result;
 use crate::become_program::{BecomeProgram, Descriptors};
 use crate::console::{Console, become_session_leader};
 use crate::identity::{self, Labels};
-use crate::spawn::{become_root, die_with_parent, give_up, live_on};
+use crate::spawn::{become_root, die_with_parent, give_up, live_on, one_cpu};
 use crate::wire::{Channel, Message};
 
 /// What the parent made for its child before the clone.
@@ -37,6 +37,14 @@ pub(super) struct Work<'a> {
     pub(super) keyring: Option<&'a str>,
     /// Descriptors passed on.
     pub(super) descriptors: Descriptors,
+}
+
+impl Work<'_> {
+    /// The CPUs that the command is configured for; all of the container's where there are none.
+    fn cpus_after(&self) -> &[u32] {
+        let affinity = self.process.exec_cpu_affinity.as_ref();
+        affinity.map_or(&[], |a| &a.after)
+    }
 }
 
 /// What is known of the making of this process.
@@ -69,6 +77,7 @@ pub(super) fn run(work: Work<'_>, channel: &Channel, birth: Birth) -> ! {
 }
 
 fn enter(work: &Work<'_>, channel: &Channel, birth: Birth) -> Result<Labels> {
+    sys::heap::leave_inherited();
     die_with_parent()?;
     channel.expect_peer()?;
     sys::signal::forget_inherited()?;
@@ -86,6 +95,9 @@ fn enter(work: &Work<'_>, channel: &Channel, birth: Birth) -> Result<Labels> {
     }
     become_session_leader()?;
     let master = attach_terminal(work)?;
+    if work.cpus_after().is_empty() {
+        one_cpu::leave()?;
+    }
     live_on()?;
     if let Some(master) = master {
         channel.send_with(&Message::Ready { console: true }, &[master.as_fd()])?;
@@ -96,11 +108,10 @@ fn enter(work: &Work<'_>, channel: &Channel, birth: Birth) -> Result<Labels> {
 /// What needs the rights and the /proc of this side, and is handed on to children: the control
 /// groups, on the CPUs configured for before and after; the OOM score; resource limits.
 pub(super) fn settle(work: &Work<'_>, cloned_into: bool) -> Result<()> {
-    let nothing = CpuAffinityPlan::default();
-    let affinity = work.process.exec_cpu_affinity.as_ref().unwrap_or(&nothing);
-    set_affinity(&affinity.initial)?;
+    let affinity = work.process.exec_cpu_affinity.as_ref();
+    set_affinity(affinity.map_or(&[], |a| &a.initial))?;
     work.joiner.join_self(cloned_into)?;
-    set_affinity(&affinity.after)?;
+    set_affinity(work.cpus_after())?;
     identity::set_oom_score_adj(None, work.process.oom_score_adj)?;
     identity::set_limits(None, &work.process.rlimits)
 }

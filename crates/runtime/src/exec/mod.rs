@@ -23,6 +23,7 @@ use sys::trace;
 use crate::become_program::Descriptors;
 use crate::foreground::Foreground;
 use crate::spawn::Child;
+use crate::spawn::one_cpu::OneCpu;
 use crate::wire::Message;
 use crate::{
     Container, Doing as _, Error, ProcessId, Result, Status, Warn, console, identity, pause,
@@ -110,6 +111,7 @@ pub fn begin(
     let init = check_state(container, request.ignore_paused)?;
     let prepared = Prepared::new(container, init, request, stays, warn)?;
     let request = &prepared.request;
+    let _together = OneCpu::stay();
     let mut child = clone::spawn(Work {
         process: &prepared.process,
         plan: &prepared.plan,
