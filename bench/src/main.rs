@@ -136,7 +136,13 @@ fn measure(options: &Options, plain: bool, work: &Path) -> Result<()> {
     let meter = stage::Meter::join(&parent)?;
     let bundles = Bundles::new(work, &parent)?;
     let complaints = File::create(work.join("complaints"))?;
-    let (mut peers, missing) = peers::find(&options.hull, &stage::memory(work)?);
+    // Copied, as it would be installed: what a linker has written lies in the page cache in single
+    // pages, and what was copied or read, like the peers, in larger pieces.
+    let hull = work.join("hull");
+    if options.hull.exists() {
+        fs::copy(&options.hull, &hull)?;
+    }
+    let (mut peers, missing) = peers::find(&hull, &stage::memory(work)?);
     if !plain {
         peers.retain(|p| p.name == "hull");
     }
