@@ -112,7 +112,7 @@ fn the_oom_killer_is_seen_and_counted() {
     f.manager.apply(&resources(limit)).unwrap();
     let mut watch = f.manager.watch_oom().unwrap();
     let procs = f.dir("").join("cgroup.procs");
-    let hog = format!("echo $$ > {procs:?}; head -c 64m /dev/zero | tail >/dev/null");
+    let hog = format!("echo $$ > {procs:?}; exec dd if=/dev/zero of=/dev/null bs=64M");
     let status = std::process::Command::new("sh").args(["-c", &hog]).status();
     assert!(!status.unwrap().success());
     assert_eq!(f.manager.oom_kills().unwrap(), Some(1));
