@@ -274,7 +274,7 @@ impl Arena {
     pub fn finish(self, may_stay: &[&str]) {
         let mut left = Vec::new();
         // Monitors and daemons need a moment to end after the last container.
-        eventually(Duration::from_secs(5), || {
+        eventually(Duration::from_secs(20), || {
             left = self.left_behind(may_stay);
             left.is_empty()
         });

@@ -62,7 +62,7 @@ pub(crate) fn remove(name: &str) -> Vec<PathBuf> {
         }
         parents(name).is_empty()
     };
-    if eventually(Duration::from_secs(5), gone) {
+    if eventually(Duration::from_secs(20), gone) {
         Vec::new()
     } else {
         parents(name)

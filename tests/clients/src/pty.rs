@@ -103,11 +103,11 @@ impl Pty {
     /// new size travels by a signal and a socket, not at once.
     ///
     /// # Panics
-    /// When it does not become so within 5 s.
+    /// When it does not become so within 20 s.
     #[track_caller]
     pub fn expect_size(&mut self, rows: u16, cols: u16) {
         let size = format!("{rows} {cols}");
-        let seen = crate::eventually(Duration::from_secs(5), || {
+        let seen = crate::eventually(Duration::from_secs(20), || {
             self.send("stty size\n");
             self.drain(Duration::from_millis(300)).contains(&size)
         });

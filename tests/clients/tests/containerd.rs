@@ -96,7 +96,7 @@ impl Containerd {
     fn end(&self, id: &str) {
         self.ctr(&["task", "kill", "--signal", "SIGKILL", "--all", id])
             .ok();
-        assert!(eventually(Duration::from_secs(10), || self.status(id) == "STOPPED"));
+        assert!(eventually(Duration::from_secs(20), || self.status(id) == "STOPPED"));
         self.ctr(&["task", "delete", id]).ok();
         self.ctr(&["container", "delete", id]).ok();
     }
@@ -137,7 +137,7 @@ fn a_task_lives_through_all_its_states() {
     c.container("a", &["--detach", "--log-uri", &log], PATIENT)
         .ok();
     let logged = |text: &str| {
-        eventually(Duration::from_secs(5), || {
+        eventually(Duration::from_secs(20), || {
             fs::read_to_string(c.arena.path("task.txt")).is_ok_and(|t| t == text)
         })
     };
@@ -172,7 +172,7 @@ fn a_task_lives_through_all_its_states() {
     assert_eq!(c.status("a"), "RUNNING");
 
     c.ctr(&["task", "kill", "--signal", "SIGTERM", "a"]).ok();
-    assert!(eventually(Duration::from_secs(10), || c.status("a") == "STOPPED"));
+    assert!(eventually(Duration::from_secs(20), || c.status("a") == "STOPPED"));
     assert!(logged("started\nbye\n"));
     // Killing what has ended is the phrase that containerd looks for in the runtime's error.
     let again = c.ctr(&["task", "kill", "--signal", "SIGTERM", "a"]);

@@ -99,7 +99,7 @@ impl Docker {
         let shims = || self.arena.processes().into_iter();
         let idle = || !shims().any(|(_, command)| command.contains("containerd-shim"));
         assert!(
-            eventually(Duration::from_secs(15), idle),
+            eventually(Duration::from_secs(20), idle),
             "{:?}",
             self.arena.processes()
         );
@@ -150,7 +150,7 @@ fn run_returns_output_and_status() {
 fn a_container_lives_through_all_its_states() {
     let d = Docker::new("life");
     d.container(&["--detach", "--name", "box"], PATIENT).ok();
-    assert!(eventually(Duration::from_secs(5), || d
+    assert!(eventually(Duration::from_secs(20), || d
         .run(&["logs", "box"])
         .out
         == "started\n"));
@@ -173,7 +173,7 @@ fn a_container_lives_through_all_its_states() {
     let first = d.inspect("box", "{{.State.Pid}}");
     d.run(&["restart", "box"]).ok();
     assert_ne!(d.inspect("box", "{{.State.Pid}}"), first);
-    assert!(eventually(Duration::from_secs(5), || d
+    assert!(eventually(Duration::from_secs(20), || d
         .run(&["logs", "box"])
         .out
         == "started\nbye\nstarted\n"));
@@ -190,7 +190,7 @@ fn a_container_lives_through_all_its_states() {
     );
     d.run(&["start", "box"]).ok();
     d.run(&["kill", "box"]).ok();
-    assert!(eventually(Duration::from_secs(5), || d
+    assert!(eventually(Duration::from_secs(20), || d
         .inspect("box", "{{.State.Status}}")
         == "exited"));
     assert_eq!(d.inspect("box", "{{.State.ExitCode}}"), "137");
@@ -367,7 +367,7 @@ fn health_check_runs_in_the_container() {
     )
     .ok();
     let health = |wanted: &str| {
-        eventually(Duration::from_secs(15), || {
+        eventually(Duration::from_secs(20), || {
             d.inspect("box", "{{.State.Health.Status}}") == wanted
         })
     };
@@ -394,7 +394,7 @@ fn checkpoint_and_restore_where_criu_works() {
         assert_eq!(d.inspect("box", "{{.State.Status}}"), "running");
     } else {
         checkpoint.ok();
-        assert!(eventually(Duration::from_secs(10), || d
+        assert!(eventually(Duration::from_secs(20), || d
             .inspect("box", "{{.State.Status}}")
             == "exited"));
         let mut start = d.run(&["start", "--checkpoint", "one", "box"]);

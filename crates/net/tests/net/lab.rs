@@ -13,7 +13,7 @@ use net::{Attachment, Config, Network, Setup, netns};
 
 const NEWNET: u64 = 0x4000_0000;
 /// A limit for what must come at once; only a failure waits so long.
-pub const SOON: Duration = Duration::from_secs(5);
+pub const SOON: Duration = Duration::from_secs(20);
 /// How long silence is listened to.
 pub const SILENCE: Duration = Duration::from_millis(300);
 

@@ -18,7 +18,7 @@ fn count(p: &Podman, container: &str) -> u32 {
 fn goes_on(p: &Podman, container: &str) {
     let before = count(p, container);
     let more = || count(p, container) > before;
-    assert!(eventually(Duration::from_secs(10), more), "{container}");
+    assert!(eventually(Duration::from_secs(20), more), "{container}");
 }
 
 #[test]
@@ -57,7 +57,7 @@ fn an_exported_checkpoint_becomes_another_container() {
     let volume = format!("{}:/here", p.arena.path("storage"));
     let options = ["--detach", "--tty", "--name", "c", "--volume", &volume];
     p.container(&options, COUNT).ok();
-    assert!(eventually(Duration::from_secs(10), || {
+    assert!(eventually(Duration::from_secs(20), || {
         p.run(&["exec", "c", "test", "-s", "/tmp/count"])
             .status
             .success()
@@ -80,7 +80,7 @@ fn an_exported_checkpoint_becomes_another_container() {
             .trim()
             .parse::<u32>()
     };
-    assert!(eventually(Duration::from_secs(10), || logged().is_ok()));
+    assert!(eventually(Duration::from_secs(20), || logged().is_ok()));
     for name in ["c", "d"] {
         p.run(&["rm", "--force", "--time", "0", name]).ok();
     }

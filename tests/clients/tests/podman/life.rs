@@ -56,7 +56,7 @@ fn errors_have_the_exit_codes_that_podman_knows() {
 fn a_container_lives_through_all_its_states() {
     let p = Podman::new("life");
     p.container(&["--detach", "--name", "c"], PATIENT).ok();
-    assert!(eventually(Duration::from_secs(5), || p
+    assert!(eventually(Duration::from_secs(20), || p
         .run(&["logs", "c"])
         .out
         == "started\n"));
@@ -86,7 +86,7 @@ fn a_container_lives_through_all_its_states() {
     let first = p.inspect("c", "{{.State.Pid}}");
     p.run(&["restart", "c"]).ok();
     assert_ne!(p.inspect("c", "{{.State.Pid}}"), first);
-    assert!(eventually(Duration::from_secs(5), || p
+    assert!(eventually(Duration::from_secs(20), || p
         .run(&["logs", "c"])
         .out
         == "started\nbye\nstarted\n"));
@@ -103,7 +103,7 @@ fn a_container_lives_through_all_its_states() {
     );
     p.run(&["start", "c"]).ok();
     p.run(&["kill", "--signal", "KILL", "c"]).ok();
-    assert!(eventually(Duration::from_secs(5), || p
+    assert!(eventually(Duration::from_secs(20), || p
         .inspect("c", "{{.State.Status}}")
         == "exited"));
     assert_eq!(p.inspect("c", "{{.State.ExitCode}}"), "137");
@@ -195,7 +195,7 @@ fn init_reaps_and_forwards_signals() {
     }
     p.container(&["--detach", "--init", "--name", "c"], PATIENT)
         .ok();
-    assert!(eventually(Duration::from_secs(5), || p
+    assert!(eventually(Duration::from_secs(20), || p
         .run(&["logs", "c"])
         .out
         == "started\n"));
