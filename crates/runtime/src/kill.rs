@@ -84,19 +84,24 @@ fn real_time(name: &str) -> Option<i32> {
 /// # Errors
 /// [`Error::NotRunning`], or the kernel's refusal.
 pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
-    send(container, signal, all)?;
-    if signal != 0 {
-        // Whoever runs this program wants it, not the program itself.
-        let caller = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
-        let name = std::fs::read_to_string(format!("/proc/{caller}/comm")).unwrap_or_default();
-        let user = rustix::process::getuid();
-        crate::verdict::note(
-            container,
-            "kill",
-            &format!("{signal} {user} {caller} {name}"),
-        );
+    let Some(aim) = Aim::take(container, signal, all)? else {
+        return Ok(());
+    };
+    if signal == 0 {
+        return aim.send(container, signal);
     }
-    Ok(())
+    // Whoever runs this program wants it, not the program itself.
+    let caller = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    let name = std::fs::read_to_string(format!("/proc/{caller}/comm")).unwrap_or_default();
+    let user = rustix::process::getuid();
+    let detail = format!("{signal} {user} {caller} {name}");
+    // Before it is so: who waits for the end asks at once where it came from.
+    crate::verdict::note(container, "kill", &detail);
+    let sent = aim.send(container, signal);
+    if sent.is_err() {
+        crate::verdict::note(container, "unsent", &detail);
+    }
+    sent
 }
 
 /// The same, without writing down who wanted it: for those who have written down more.
@@ -104,29 +109,57 @@ pub fn kill(container: &Container, signal: i32, all: bool) -> Result<()> {
 /// # Errors
 /// Those of [`kill`].
 pub fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
-    let manager = container.cgroups();
-    let status = container.status()?;
-    if matches!(status, Status::Stopped | Status::Creating) {
-        // Its first process has ended; others may live on where the pid namespace is shared.
-        if let Some(manager) = manager.filter(|_| all && !container.record.own_pid_namespace) {
-            return to_all(&manager, signal);
+    match Aim::take(container, signal, all)? {
+        Some(aim) => aim.send(container, signal),
+        None => Ok(()),
+    }
+}
+
+/// Whom a signal goes to.
+struct Aim {
+    /// All processes of these groups, not the first one alone.
+    all: Option<Manager>,
+    /// These groups are frozen, and the signal is to be felt.
+    thaw: Option<Manager>,
+}
+
+impl Aim {
+    /// Nothing where there is nobody left, and the caller only wants that.
+    fn take(container: &Container, signal: i32, all: bool) -> Result<Option<Self>> {
+        let own_pids = container.record.own_pid_namespace;
+        let status = container.status()?;
+        if matches!(status, Status::Stopped | Status::Creating) {
+            // Its first process has ended; others may live on where the pid namespace is shared.
+            let groups = container.cgroups().filter(|_| all && !own_pids);
+            return match groups {
+                Some(_) => Ok(Some(Self {
+                    all: groups,
+                    thaw: None,
+                })),
+                // `--all` is for callers that only want them gone.
+                None if all => Ok(None),
+                None => Err(Error::NotRunning),
+            };
         }
-        // `--all` is for callers that only want them gone.
-        return if all { Ok(()) } else { Err(Error::NotRunning) };
+        let everyone = all || (signal == SIGKILL && !own_pids);
+        let frozen = signal == SIGKILL && status == Status::Paused;
+        Ok(Some(Self {
+            all: container.cgroups().filter(|_| everyone),
+            thaw: container.cgroups().filter(|_| frozen),
+        }))
     }
-    let everyone = all || (signal == SIGKILL && !container.record.own_pid_namespace);
-    match &manager {
-        Some(manager) if everyone => to_all(manager, signal)?,
-        _ => {
-            if !container.init()?.signal(signal)? {
-                return Err(Error::NotRunning);
-            }
+
+    fn send(&self, container: &Container, signal: i32) -> Result<()> {
+        match &self.all {
+            Some(groups) => to_all(groups, signal)?,
+            None if !container.init()?.signal(signal)? => return Err(Error::NotRunning),
+            None => {}
         }
+        if let Some(groups) = &self.thaw {
+            groups.thaw()?;
+        }
+        Ok(())
     }
-    if let Some(manager) = manager.filter(|_| signal == SIGKILL && status == Status::Paused) {
-        manager.thaw()?;
-    }
-    Ok(())
 }
 
 fn to_all(manager: &Manager, signal: i32) -> Result<()> {

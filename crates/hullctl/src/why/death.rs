@@ -201,8 +201,7 @@ fn in_scope_of(group: &str, id: &str) -> bool {
 
 /// `hull kill`, a client through it, or a daemon for its client.
 fn by_request(story: &Story, end: End) -> Option<Verdict> {
-    let mut asked = story.notes.iter().rev();
-    let note = asked.find(|n| matches!(n.what.as_str(), "kill" | "stop"))?;
+    let note = last_request(&story.notes)?;
     let (signal, who) = asked_by(note)?;
     let name = signal_name(signal);
     // Nothing survives SIGKILL, so that also an end that nobody told of is its doing.
@@ -219,6 +218,23 @@ fn by_request(story: &Story, end: End) -> Option<Verdict> {
         note.detail.clone(),
     )];
     Some(verdict("killed", sentence, evidence))
+}
+
+/// The last signal that was asked for and sent. `kill` is written before it is sent, and `unsent`
+/// after it if it was not.
+fn last_request(notes: &[Note]) -> Option<&Note> {
+    let mut unsent = 0;
+    notes.iter().rev().find(|note| match note.what.as_str() {
+        "unsent" => {
+            unsent += 1;
+            false
+        }
+        "kill" if unsent > 0 => {
+            unsent -= 1;
+            false
+        }
+        what => matches!(what, "kill" | "stop"),
+    })
 }
 
 /// The signal, and who had it sent: `kill 9 uid pid name` by hand, `stop 15 CALL by NAME …` by a
@@ -417,6 +433,26 @@ mod tests {
         assert!(!ours("kubepods.slice/hull-c12.scope/container"));
         assert!(!ours("kubepods.slice/hull-cc1.scope/container"));
         assert!(!ours("kubepods.slice/c1/container"));
+    }
+
+    #[test]
+    fn what_was_not_sent_killed_nobody() {
+        let note = |what: &str| Note {
+            time: String::new(),
+            what: what.to_owned(),
+            detail: String::new(),
+        };
+        for (notes, last) in [
+            (&["kill", "exit"][..], Some(0)),
+            (&["kill", "unsent"], None),
+            (&["stop", "kill", "unsent", "exit"], Some(0)),
+            (&["kill", "kill", "unsent", "unsent", "kill"], Some(4)),
+            (&["exit"], None),
+        ] {
+            let story: Vec<Note> = notes.iter().map(|what| note(what)).collect();
+            let found = last_request(&story).map(std::ptr::from_ref);
+            assert_eq!(found, last.map(|at| &raw const story[at]), "{notes:?}");
+        }
     }
 
     #[test]
