@@ -161,12 +161,12 @@ impl Arena {
 
     /// Runs a container to its end.
     pub fn run(&self, bundle: &Bundle) -> Result<Ran> {
-        let child = self.start(bundle)?;
+        let child = self.start(bundle, Stdio::null())?;
         self.finish(child, bundle)
     }
 
     /// Starts a container; [`Arena::finish`] must follow.
-    pub fn start(&self, bundle: &Bundle) -> Result<Child> {
+    pub fn start(&self, bundle: &Bundle, stdin: Stdio) -> Result<Child> {
         bundle.write()?;
         let dir = bundle.dir.display().to_string();
         // Files, not pipes: whoever inherits them must not hold us.
@@ -175,6 +175,7 @@ impl Arena {
             fs::File::create(&path).with_context(|| format!("open({})", path.display()))
         };
         let mut command = self.command(&["run", "--bundle", &dir, &bundle.id]);
+        command.stdin(stdin);
         command.stdout(file("out")?).stderr(file("err")?);
         command.spawn().context("start the runtime")
     }

@@ -1,5 +1,7 @@
 //! Attacks by what runs inside.
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result, bail};
 use rustix::thread::{Gid, set_thread_groups};
 use serde_json::json;
@@ -19,7 +21,7 @@ pub fn descriptors(arena: &Arena) -> Went {
 /// With it the attacker gets further than a default container would.
 const PTRACE: &[&str] = &["CAP_SYS_PTRACE"];
 
-/// A container that runs the probe for some seconds, while something is done to it.
+/// A container that runs the probe while something is done to it.
 fn beside(
     arena: &Arena,
     name: &str,
@@ -29,7 +31,7 @@ fn beside(
 ) -> Result<Ran> {
     let mut bundle = arena.bundle(name, words)?;
     bundle.grant(capabilities);
-    let child = arena.start(&bundle)?;
+    let mut child = arena.start(&bundle, Stdio::piped())?;
     let out = bundle.dir.join("out");
     let watching = || std::fs::read_to_string(&out).is_ok_and(|t| t.contains("watching"));
     let mut tries = 0;
@@ -42,8 +44,14 @@ fn beside(
     } else {
         Err(anyhow::anyhow!("the container did not start"))
     };
+    // The probe looks a last time and ends when its standard input does.
+    drop(child.stdin.take());
     let ran = arena.finish(child, &bundle)?;
-    acted.map(|()| ran)
+    // It ends early with what it has found, and then later acts fail.
+    if found(&ran).is_empty() {
+        acted?;
+    }
+    Ok(ran)
 }
 
 fn execs(arena: &Arena, bundle: &Bundle) -> Result<()> {
@@ -58,7 +66,7 @@ fn execs(arena: &Arena, bundle: &Bundle) -> Result<()> {
 
 pub fn descriptors_of_exec(arena: &Arena) -> Went {
     let seen = std::cell::RefCell::new(None);
-    beside(arena, "descriptors-exec", &["watch", "2"], &[], |bundle| {
+    beside(arena, "descriptors-exec", &["watch"], &[], |bundle| {
         *seen.borrow_mut() = Some(arena.exec(bundle, &["descriptors"])?);
         Ok(())
     })?;
@@ -80,12 +88,12 @@ pub fn working_directory(arena: &Arena) -> Went {
 }
 
 pub fn watch_exec(arena: &Arena) -> Went {
-    let ran = beside(arena, "watch", &["watch", "3"], &[], |b| execs(arena, b))?;
+    let ran = beside(arena, "watch", &["watch"], &[], |b| execs(arena, b))?;
     Ok(by_findings(&ran, "10 execs seen, nothing to get hold of"))
 }
 
 pub fn overwrite_runtime(arena: &Arena) -> Went {
-    let ran = beside(arena, "overwrite", &["overwrite", "3"], PTRACE, |b| {
+    let ran = beside(arena, "overwrite", &["overwrite"], PTRACE, |b| {
         execs(arena, b)
     })?;
     Ok(by_findings(&ran, "10 execs, never writable"))

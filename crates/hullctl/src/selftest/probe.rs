@@ -5,9 +5,9 @@ use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use clap::{Arg, ArgMatches, Command};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The definition; hidden, for containers only.
 pub fn command() -> Command {
@@ -28,8 +28,8 @@ pub fn run(m: &ArgMatches) -> ExitCode {
         ["descriptors"] => descriptors(),
         ["outside", mark] => outside(mark),
         ["climb", mark] => climb(mark),
-        ["watch", seconds] => watch(until(seconds)),
-        ["overwrite", seconds] => overwrite(until(seconds)),
+        ["watch"] => watch(),
+        ["overwrite"] => overwrite(),
         ["read", path] => read(path),
         ["writable", paths @ ..] => paths.iter().for_each(|p| writable(Path::new(p))),
         ["release-agents"] => release_agents(Path::new("/sys/fs/cgroup"), 3),
@@ -42,8 +42,12 @@ pub fn run(m: &ArgMatches) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn until(seconds: &str) -> Instant {
-    Instant::now() + Duration::from_secs(seconds.parse().unwrap_or(1))
+/// Whether whoever started the probe has done all that is to be watched.
+fn is_over() -> bool {
+    let stdin = std::io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::empty())];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    polled.is_err() || fds[0].revents().contains(PollFlags::HUP)
 }
 
 /// Descriptors beyond the standard three, but for the one that lists them.
@@ -106,10 +110,10 @@ fn foreign() -> Vec<(String, String)> {
 }
 
 /// Looks at every process that comes up beside this one: its descriptors and memory.
-fn watch(end: Instant) {
+fn watch() {
     let mut found = BTreeSet::new();
     println!("watching");
-    while Instant::now() < end {
+    while !is_over() {
         for (pid, exe) in foreign() {
             let fds = fs::read_dir(format!("/proc/{pid}/fd"));
             for fd in fds.into_iter().flatten().flatten() {
@@ -128,11 +132,13 @@ fn watch(end: Instant) {
     found.iter().for_each(|f| println!("found {f}"));
 }
 
-/// Holds the program file of every such process and tries to open it for writing.
-fn overwrite(end: Instant) {
+/// Holds the program file of every such process and tries to open it for writing; a last time when
+/// nobody executes it any more.
+fn overwrite() {
     let mut held: Vec<(String, File)> = Vec::new();
     println!("watching");
-    while Instant::now() < end {
+    loop {
+        let last = is_over();
         for (pid, exe) in foreign() {
             if held.iter().all(|(known, _)| *known != exe)
                 && let Ok(file) = File::open(format!("/proc/{pid}/exe"))
@@ -142,6 +148,9 @@ fn overwrite(end: Instant) {
         }
         if let Some((exe, _)) = held.iter().find(|(_, file)| can_write(file)) {
             println!("found {exe} can be overwritten");
+            return;
+        }
+        if last {
             return;
         }
     }

@@ -98,6 +98,34 @@ fn a_runtime_that_isolates_nothing_is_broken() {
     );
 }
 
+/// One whose `exec` runs a program of the machine among the container's processes is found out, too.
+#[test]
+fn a_runtime_that_can_be_overwritten_is_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, sleep) = (dir.path().join("naive"), dir.path().join("sleep"));
+    std::fs::copy("/bin/sleep", &sleep).unwrap();
+    let script = format!(
+        "#!/bin/sh\n\
+        [ $3 != exec ] || exec nsenter -p -t $({hull} --root $2 state $4 | jq .pid) {sleep} 0.1\n\
+        exec {hull} \"$@\"\n",
+        hull = hull().display(),
+        sleep = sleep.display(),
+    );
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = hullctl();
+    command
+        .args(["selftest", "--escape", "--only", "executable", "--runtime"])
+        .arg(&path);
+    let out = command.output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{out:?}");
+    assert!(
+        text.contains("BROKEN") && text.contains("can be overwritten"),
+        "{text}"
+    );
+}
+
 #[test]
 fn hull_hands_over() {
     let mut command = Command::new(hull());

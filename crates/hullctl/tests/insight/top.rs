@@ -36,6 +36,7 @@ fn who_writes_what_and_where() {
     place.start(&idle, &bundle);
     let report = eventually("a write and an open file", || {
         let report = place.json("top", &["--io", "--sort", "io"]);
+        println!("{report}");
         let writes = report["containers"][0]["write"].as_f64()? > 0.0;
         (writes && big(&report, &id).is_some()).then_some(report)
     });
