@@ -23,6 +23,10 @@ use crate::take_down::done;
 const NEWS: Duration = Duration::from_secs(10);
 /// How often a start is tried whose supervisor is killed meanwhile.
 const TRIES: u32 = 5;
+/// Why a container ended whose program never ran, and the code that it has then, as with CRI-O and
+/// containerd.
+const START_ERROR: &str = "StartError";
+const START_ERROR_CODE: i32 = 128;
 
 impl Engine {
     /// Starts a container.
@@ -126,8 +130,8 @@ impl Engine {
 
     async fn start_failed(&self, container: &Arc<Container>, error: &Error) -> Result<()> {
         let ended = Ended {
-            code: 128,
-            reason: "StartError".to_owned(),
+            code: START_ERROR_CODE,
+            reason: START_ERROR.to_owned(),
             message: error.to_string(),
             at: now(),
         };
@@ -290,8 +294,8 @@ pub(crate) fn ended(exit: &Exit) -> Ended {
     let mut notes: Vec<String> = Vec::new();
     let reason = match (exit.ended.code, exit.oom, exit.reason.as_str()) {
         (_, Oom::Container, _) => "OOMKilled",
+        (_, _, START_ERROR) => START_ERROR,
         (None, ..) => "ContainerStatusUnknown",
-        (_, _, "StartError") => "StartError",
         (Some(0), ..) => "Completed",
         (Some(_), ..) => "Error",
     };
@@ -300,10 +304,41 @@ pub(crate) fn ended(exit: &Exit) -> Ended {
     }
     notes.extend(exit.ended.note.clone());
     notes.extend(exit.killed_by.clone());
+    // The supervisor tells of the runtime's own end where the program has never been.
+    let code = match reason {
+        START_ERROR => START_ERROR_CODE,
+        _ => exit.ended.code.unwrap_or(255),
+    };
     Ended {
-        code: exit.ended.code.unwrap_or(255),
+        code,
         reason: reason.to_owned(),
         message: notes.join("; "),
         at: clock::parse(&exit.finished).unwrap_or_else(now),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_in_the_words_of_cri() {
+        for (reason, code, oom, expected) in [
+            ("Completed", Some(0), Oom::None, (0, "Completed")),
+            ("Error", Some(7), Oom::Others, (7, "Error")),
+            ("OOMKilled", Some(137), Oom::Container, (137, "OOMKilled")),
+            ("StartError", Some(1), Oom::None, (128, "StartError")),
+            ("StartError", None, Oom::None, (128, "StartError")),
+            ("Unknown", None, Oom::None, (255, "ContainerStatusUnknown")),
+        ] {
+            let mut exit = Exit {
+                oom,
+                reason: reason.to_owned(),
+                ..Exit::default()
+            };
+            exit.ended.code = code;
+            let told = ended(&exit);
+            assert_eq!((told.code, told.reason.as_str()), expected);
+        }
     }
 }
