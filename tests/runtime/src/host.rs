@@ -79,7 +79,12 @@ pub fn cgroup_v2(controller: &str) -> bool {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let own = own.lines().find_map(|l| l.strip_prefix("0::/"));
     let own = Path::new("/sys/fs/cgroup").join(own.unwrap_or_default());
-    let above = own.parent().unwrap_or(&own);
+    // systemd passes these on when a unit asks for them, and takes them back when none does.
+    let by_systemd = ["cpu", "cpuset", "io", "memory", "pids"].contains(&controller);
+    let above = match ground() {
+        Ground::Systemd if by_systemd => Path::new("/sys/fs/cgroup"),
+        _ => own.parent().unwrap_or(&own),
+    };
     let list = std::fs::read_to_string(above.join("cgroup.controllers")).unwrap_or_default();
     cgroup_v2_only() && list.split_ascii_whitespace().any(|c| c == controller)
 }
