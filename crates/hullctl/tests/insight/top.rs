@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Disk, Killed, Place, eventually, hullctl};
 
-/// One container that writes and syncs on a disk of its own.
+/// One container that writes and syncs on a disk of its own. Its shell holds the file, too: on a busy
+/// machine a short process has gone before its descriptors can be read.
 fn writer(place: &Place, disk: &Disk) -> String {
     let id = place.id("writer");
-    let script = "while :; do busybox dd if=/dev/zero of=/data/big bs=64k count=64 conv=fsync 2>/dev/null; done";
+    let script = "exec 3>>/data/big; while :; do busybox dd if=/dev/zero of=/data/big bs=64k count=64 conv=fsync 2>/dev/null; done";
     let bundle = place.bundle("writer", script, |spec: &mut Value| {
         let mounts = spec["mounts"].as_array_mut().unwrap();
         mounts.push(json!({ "destination": "/data", "source": disk.point, "type": "bind", "options": ["rbind"] }));
@@ -36,7 +37,6 @@ fn who_writes_what_and_where() {
     place.start(&idle, &bundle);
     let report = eventually("a write and an open file", || {
         let report = place.json("top", &["--io", "--sort", "io"]);
-        println!("{report}");
         let writes = report["containers"][0]["write"].as_f64()? > 0.0;
         (writes && big(&report, &id).is_some()).then_some(report)
     });
