@@ -117,48 +117,47 @@ pub fn send(container: &Container, signal: i32, all: bool) -> Result<()> {
 
 /// Whom a signal goes to.
 struct Aim {
-    /// All processes of these groups, not the first one alone.
-    all: Option<Manager>,
-    /// These groups are frozen, and the signal is to be felt.
-    thaw: Option<Manager>,
+    groups: Option<Manager>,
+    /// To all processes of the groups, not the first one alone.
+    everyone: bool,
+    /// The groups are frozen, and the signal is to be felt.
+    thaw: bool,
 }
 
 impl Aim {
     /// Nothing where there is nobody left, and the caller only wants that.
     fn take(container: &Container, signal: i32, all: bool) -> Result<Option<Self>> {
+        let groups = container.cgroups();
         let own_pids = container.record.own_pid_namespace;
         let status = container.status()?;
         if matches!(status, Status::Stopped | Status::Creating) {
             // Its first process has ended; others may live on where the pid namespace is shared.
-            let groups = container.cgroups().filter(|_| all && !own_pids);
-            return match groups {
-                Some(_) => Ok(Some(Self {
-                    all: groups,
-                    thaw: None,
-                })),
-                // `--all` is for callers that only want them gone.
-                None if all => Ok(None),
-                None => Err(Error::NotRunning),
-            };
+            if !all {
+                return Err(Error::NotRunning);
+            }
+            return Ok((groups.is_some() && !own_pids).then_some(Self {
+                groups,
+                everyone: true,
+                thaw: false,
+            }));
         }
-        let everyone = all || (signal == SIGKILL && !own_pids);
-        let frozen = signal == SIGKILL && status == Status::Paused;
         Ok(Some(Self {
-            all: container.cgroups().filter(|_| everyone),
-            thaw: container.cgroups().filter(|_| frozen),
+            groups,
+            everyone: all || (signal == SIGKILL && !own_pids),
+            thaw: signal == SIGKILL && status == Status::Paused,
         }))
     }
 
     fn send(&self, container: &Container, signal: i32) -> Result<()> {
-        match &self.all {
-            Some(groups) => to_all(groups, signal)?,
-            None if !container.init()?.signal(signal)? => return Err(Error::NotRunning),
-            None => {}
+        match &self.groups {
+            Some(groups) if self.everyone => to_all(groups, signal)?,
+            _ if !container.init()?.signal(signal)? => return Err(Error::NotRunning),
+            _ => {}
         }
-        if let Some(groups) = &self.thaw {
-            groups.thaw()?;
+        match &self.groups {
+            Some(groups) if self.thaw => Ok(groups.thaw()?),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
